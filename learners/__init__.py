@@ -1,1 +1,1 @@
-"""torch, transformers and river: the shared model, fast memory, the mixture, rounds, gate and releases. No Kafka, no Feast."""
+"""torch, transformers and river: shared model, fast memory, mixture, rounds, gate, releases. No Kafka, no Feast."""

@@ -1,6 +1,6 @@
 """The wire: one msgspec struct per topic, JSON in UTF-8, each with its `schema_version`.
 
-`docs/asyncapi.yaml` describes the same records for other teams; `tests/streams/test_asyncapi.py` holds it to this module.
+`docs/asyncapi.yaml` describes them for other teams too; `tests/streams/test_asyncapi.py` holds it to this module.
 Times on the wire are RFC 3339 in UTC; inside the code they are integers, milliseconds since 1970 (`_ms`).
 """
 
@@ -86,8 +86,8 @@ class Erasure(Wire, kw_only=True, frozen=True, gc=False):
 class Interaction(Wire, kw_only=True, frozen=True, gc=False):
     """`interactions.validated` (key `user_id`) and `interactions.by_item` (key `item_id`): what learners consume.
 
-    `partition` and `offset` are those of the clickstream record; a consumer keeps the highest offset that it applied per
-    source partition and drops repeats. `context` stays behind, so that an interaction is bounded in size.
+    `partition` and `offset` are those of the clickstream record; a consumer keeps the highest offset that it applied
+    per source partition and drops repeats. `context` stays behind, so that an interaction is bounded in size.
     """
 
     event_id: str
