@@ -83,8 +83,12 @@ class Erasure(Wire, kw_only=True, frozen=True, gc=False):
     requested_at: Moment
 
 
-class Interaction(Wire, kw_only=True, frozen=True, gc=False):
+class Interaction(
+    msgspec.Struct, kw_only=True, frozen=True, gc=False, omit_defaults=True, tag_field="schema_version", tag=SCHEMA_VERSION
+):
     """`interactions.validated` (key `user_id`) and `interactions.by_item` (key `item_id`): what learners consume.
+
+    Written once per event on the hot path, hence `omit_defaults`: a field that is not there has its default.
 
     `partition` and `offset` are those of the clickstream record; a consumer keeps the highest offset that it applied
     per source partition and drops repeats. `context` stays behind, so that an interaction is bounded in size.

@@ -1,0 +1,34 @@
+"""Dead letters: what a consumer rejects goes to `<topic>.dlq` with its original bytes and, in headers, the reason."""
+
+from collections.abc import Iterable
+
+from streams.topics import DLQ_SUFFIX
+from streams.validation import RejectedEvent
+
+# Kafka Connect's names, which DLQ tools already know; `exception.message` states the reason.
+HEADER_PREFIX = "__connect.errors."
+
+Headers = list[tuple[str, bytes]]
+
+
+def headers_of(rejected: RejectedEvent) -> Headers:
+    """Where the record came from and why it is here.
+
+    >>> letter = RejectedEvent(topic="t", partition=2, offset=7, key=b"u", value=b"{", stage="decode", reason="truncated")
+    >>> dict(headers_of(letter))["__connect.errors.exception.message"]
+    b'truncated'
+    """
+    fields = {
+        "topic": rejected.topic,
+        "partition": str(rejected.partition),
+        "offset": str(rejected.offset),
+        "stage": rejected.stage,
+        "exception.class.name": "RejectedEvent",
+        "exception.message": rejected.reason,
+    }
+    return [(HEADER_PREFIX + name, value.encode(errors="replace")) for name, value in fields.items()]
+
+
+def letters(rejected: Iterable[RejectedEvent]) -> list[tuple[str, int, bytes | None, bytes | None, Headers]]:
+    """Records for the publisher: (topic, partition, key, value, headers); a letter keeps its source's partition."""
+    return [(r.topic + DLQ_SUFFIX, r.partition, r.key, r.value, headers_of(r)) for r in rejected]
