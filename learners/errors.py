@@ -1,0 +1,84 @@
+"""What can go wrong in `learners`: one base, one class per remedy."""
+
+from pathlib import Path
+
+
+class LearnerError(Exception):
+    """Base of every error that `learners` raises on purpose."""
+
+
+class DivergedError(LearnerError, ArithmeticError):
+    """The loss stopped being finite; no release was written."""
+
+    def __init__(self, *, step: int, loss: float) -> None:
+        super().__init__(f"loss is {loss} at optimizer step {step}")
+        self.step, self.loss = step, loss
+
+
+class EncoderUnavailableError(LearnerError, OSError):
+    """The text encoder's weights could not be loaded."""
+
+    def __init__(self, *, name: str, cause: str) -> None:
+        super().__init__(f'text_encoder is {name!r}; expected "minilm", "hash", a folder or a hub name: {cause}')
+        self.name = name
+
+
+class InvalidModelConfigError(LearnerError, ValueError):
+    """A setting of the model, the round or the gate is out of range."""
+
+    def __init__(self, *, name: str, value: object, expected: str) -> None:
+        super().__init__(f"{name} is {value!r}; expected {expected}")
+        self.name, self.value = name, value
+
+
+class InvalidRoundInputError(LearnerError, ValueError):
+    """The arrays of a round contradict each other; nothing was trained."""
+
+    def __init__(self, *, name: str, found: object, expected: str) -> None:
+        super().__init__(f"round input {name} is {found}; expected {expected}")
+        self.name = name
+
+
+class RoundFailedError(LearnerError, RuntimeError):
+    """The training process ended without a result; the incumbent goes on serving."""
+
+    def __init__(self, *, exit_code: int | None, reason: str, log_tail: str = "") -> None:
+        detail = f"; its last words: {log_tail}" if log_tail else ""
+        super().__init__(f"training process failed (exit code {exit_code}): {reason}{detail}")
+        self.exit_code, self.reason, self.log_tail = exit_code, reason, log_tail
+
+
+class RoundTimeoutError(RoundFailedError, TimeoutError):
+    """The training process was killed: it took too long, or its heartbeat stopped."""
+
+
+class CorruptReleaseError(LearnerError, ValueError):
+    """A release on disk is not what its manifest says."""
+
+    def __init__(self, *, path: Path, found: str, expected: str) -> None:
+        super().__init__(f"release file {path} is corrupt: {found}; expected {expected}")
+        self.path = path
+
+
+class ReleaseNotFoundError(LearnerError, LookupError):
+    """No such release, in the registry or on disk."""
+
+    def __init__(self, *, model: str, version: object, detail: str = "") -> None:
+        super().__init__(f"model {model!r} has no release {version}{': ' + detail if detail else ''}")
+        self.model, self.version = model, version
+
+
+class ReleaseWriteError(LearnerError, OSError):
+    """A release could not be written (disk full, no permission); what was there before is untouched."""
+
+    def __init__(self, *, path: Path, cause: str) -> None:
+        super().__init__(f"cannot write {path}: {cause}; the incumbent is untouched")
+        self.path = path
+
+
+class RegistryUnavailableError(LearnerError, ConnectionError):
+    """Postgres did not answer; try again after `retry_after_s` seconds."""
+
+    def __init__(self, *, cause: str, retry_after_s: float) -> None:
+        super().__init__(f"release registry is unavailable ({cause}); retry after {retry_after_s:g} s")
+        self.retry_after_s = retry_after_s

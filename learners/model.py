@@ -1,0 +1,206 @@
+"""The shared model: items from text and identity, users from causal self-attention over their history."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor, nn
+
+from learners.errors import InvalidModelConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The shape of a `SharedModel`.
+
+    Args:
+        width: D, numbers in an item or user vector; a multiple of `heads`.
+        layers: Attention blocks; at least 1.
+        heads: H, attention heads.
+        feed_forward: Hidden width of a block's second half, in multiples of `width`.
+        dropout: Share of numbers dropped inside blocks while training, in [0, 1).
+        input_dropout: Share of numbers of the input embeddings dropped while training, in [0, 1).
+        history_length: L, most recent interactions that the model reads.
+        text_width: T, numbers in an item's text vector.
+        spare_rows: Embedding rows kept free for items that arrive after a round.
+        max_rows: Most embedding rows ever; items beyond share `hash_buckets`.
+        hash_buckets: Rows shared by items without a row of their own.
+    """
+
+    width: int = 64
+    layers: int = 2
+    heads: int = 2
+    feed_forward: int = 2
+    dropout: float = 0.2
+    input_dropout: float = 0.2
+    history_length: int = 50
+    text_width: int = 384
+    spare_rows: int = 1_024
+    max_rows: int = 1_000_000
+    hash_buckets: int = 256
+
+    def __post_init__(self) -> None:
+        """Refuse impossible shapes."""
+        for name in ("width", "layers", "heads", "feed_forward", "history_length", "text_width", "max_rows"):
+            if getattr(self, name) < 1:
+                raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="at least 1")
+        if self.width % self.heads:
+            raise InvalidModelConfigError(name="width", value=self.width, expected=f"a multiple of heads={self.heads}")
+        for name in ("dropout", "input_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="in [0, 1)")
+        if self.spare_rows < 0 or self.hash_buckets < 1:
+            name = "hash_buckets" if self.hash_buckets < 1 else "spare_rows"
+            raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="more rows")
+
+
+class SharedModel(nn.Module):
+    """Item vectors, user vectors, and their inner product as the score.
+
+    Histories are right-padded with 0 here, so that plain causal attention never sees padding, while positions count
+    from the newest interaction (position 0), so that they mean the same for short and long histories.
+
+    Args:
+        config: Its shape.
+        capacity: Embedding rows for items of their own (0 is padding); see `capacity_for`.
+
+    Source: Kang & McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, with full softmax and pre-norm.
+    """
+
+    def __init__(self, config: ModelConfig, *, capacity: int) -> None:
+        super().__init__()
+        self.config = config
+        self.capacity = capacity
+        self.text_projection = nn.Linear(config.text_width, config.width, bias=False)
+        self.id_embedding = nn.Embedding(capacity + config.hash_buckets, config.width)
+        self.positions = nn.Embedding(config.history_length, config.width)
+        self.newcomer = nn.Parameter(torch.zeros(config.width))  # the user vector of an empty history
+        self.blocks = nn.ModuleList(
+            Block(width=config.width, heads=config.heads, hidden=config.width * config.feed_forward, dropout=config.dropout)
+            for _ in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(config.width)
+        self.input_dropout = nn.Dropout(config.input_dropout)
+        nn.init.normal_(self.text_projection.weight, std=config.width**-0.5)
+        nn.init.zeros_(self.id_embedding.weight)  # an item nobody has learned about is its text alone
+        nn.init.normal_(self.positions.weight, std=0.02)
+
+    def item_vectors(self, text_vectors: Tensor, item_indexes: Tensor) -> Tensor:
+        """Return item vectors [n, D] for text vectors [n, T] and item indexes [n]."""
+        return self.text_projection(text_vectors) + self.id_embedding(self.rows_of(item_indexes))
+
+    def rows_of(self, item_indexes: Tensor) -> Tensor:
+        """Return the embedding row of every index: its own, or a shared one beyond the capacity."""
+        shared = self.capacity + item_indexes % self.config.hash_buckets
+        return torch.where(item_indexes < self.capacity, item_indexes, shared)
+
+    def forward(self, history_vectors: Tensor, lengths: Tensor) -> Tensor:
+        """Return the user vector after each interaction of each history.
+
+        Args:
+            history_vectors: Item vectors of right-padded histories, oldest first, [B, L, D].
+            lengths: Interactions in each history, [B].
+
+        Returns:
+            User vectors [B, L, D]; at position t they know interactions 0..t. Padding positions hold no meaning.
+        """
+        x = self._input(history_vectors, lengths)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+    def newest(self, history_vectors: Tensor, lengths: Tensor) -> Tensor:
+        """Return only the newest user vector of each history, [B, D]; a third cheaper than `forward`.
+
+        An empty history gives the `newcomer` vector. Arguments as in `forward`.
+        """
+        x = self._input(history_vectors, lengths)
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = block(x)
+        users = self.norm(last.newest(x, lengths))
+        return torch.where((lengths > 0)[:, None], users, self.newcomer)
+
+    def _input(self, history_vectors: Tensor, lengths: Tensor) -> Tensor:
+        steps = torch.arange(history_vectors.shape[1], device=lengths.device)
+        from_newest = (lengths[:, None] - 1 - steps).clamp_(0, self.config.history_length - 1)
+        scaled = history_vectors * math.sqrt(self.config.width)
+        return self.input_dropout(scaled + self.positions(from_newest))
+
+    def grown(self, capacity: int) -> "SharedModel":
+        """Return a copy with at least this capacity; new rows start at zero, shared rows move behind them."""
+        capacity = max(capacity, self.capacity)
+        copy = SharedModel(self.config, capacity=capacity)
+        state = {name: value.detach().clone() for name, value in self.state_dict().items()}
+        old = state.pop("id_embedding.weight")
+        copy.load_state_dict(state, strict=False)
+        with torch.no_grad():
+            copy.id_embedding.weight[: self.capacity] = old[: self.capacity]
+            copy.id_embedding.weight[capacity:] = old[self.capacity :]
+        return copy
+
+
+def capacity_for(config: ModelConfig, items: int) -> int:
+    """Return the embedding rows to allocate for `items` (padding included): room to spare, rounded, bounded.
+
+    >>> capacity_for(ModelConfig(spare_rows=100, max_rows=5_000), 1_000)
+    1280
+    >>> capacity_for(ModelConfig(spare_rows=100, max_rows=5_000), 9_000)
+    5000
+    """
+    rounding = 256
+    return min(config.max_rows, -(-(items + config.spare_rows) // rounding) * rounding)
+
+
+class Block(nn.Module):
+    """Causal self-attention and a feed-forward network, each behind a layer norm and added to its input."""
+
+    def __init__(self, *, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.attention_norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.output = nn.Linear(width, width)
+        self.forward_norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, hidden)
+        self.contract = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output for every position, [B, L, D]."""
+        normed = self.attention_norm(x)
+        key, value = self.key_value(normed).chunk(2, dim=-1)
+        attended = F.scaled_dot_product_attention(
+            self._split(self.query(normed)),
+            self._split(key),
+            self._split(value),
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=True,
+        )
+        return self._finish(x, attended)
+
+    def newest(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Return the block's output for the newest real position of each row, [B, D]."""
+        batch, length, _ = x.shape
+        normed = self.attention_norm(x)
+        key, value = self.key_value(normed).chunk(2, dim=-1)
+        rows = torch.arange(batch, device=x.device)
+        newest = (lengths - 1).clamp(min=0)
+        real = torch.arange(length, device=x.device) < lengths.clamp(min=1)[:, None]  # [B, L]
+        attended = F.scaled_dot_product_attention(
+            self._split(self.query(normed[rows, newest])[:, None]),
+            self._split(key),
+            self._split(value),
+            attn_mask=real[:, None, None],
+        )
+        return self._finish(x[rows, newest][:, None], attended)[:, 0]
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, L, D/H]
+
+    def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        joined = self.output(attended.transpose(1, 2).flatten(2))
+        x = x + F.dropout(joined, self.dropout, self.training)
+        hidden = F.gelu(self.expand(self.forward_norm(x)), approximate="tanh")
+        return x + F.dropout(self.contract(hidden), self.dropout, self.training)

@@ -1,0 +1,209 @@
+"""What a round learns from: plain arrays and settings, complete in one directory, so that a child process needs no more."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from learners.disk import whole_directory
+from learners.errors import InvalidModelConfigError, InvalidRoundInputError
+from learners.gate import GateConfig
+from learners.model import ModelConfig
+
+Indexes = npt.NDArray[np.int32]
+Schedule = Literal["constant", "cosine", "inverse"]
+
+_ARRAYS, _FACTS = "arrays.npz", "round.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundConfig:
+    """How a round trains.
+
+    Args:
+        epochs: Most passes over the rows of a fine-tuning round; at least 1.
+        first_epochs: The same for a round that starts from scratch.
+        batch_rows: Histories per optimizer step; at least 1.
+        learning_rate: eta_0 of AdamW, above 0.
+        first_learning_rate: The same for a round that starts from scratch.
+        schedule: `constant`, `cosine` (to zero over the epochs) or `inverse` (eta_0 / (1 + lambda * step)).
+        schedule_decay: lambda of `inverse`, per step; at least 0.
+        weight_decay: AdamW's; at least 0.
+        max_grad_norm: Gradients are clipped to this norm; above 0.
+        distillation: Weight of staying close to the incumbent on replayed rows; 0 turns it off.
+        full_softmax_items: Up to this many items the loss ranks all of them; beyond, a sample.
+        sampled_negatives: Items drawn per step beyond that.
+        validation_share: Share of new rows whose newest target is kept from training, to stop early on; in [0, 0.5].
+        patience: Epochs without a better validation loss before training stops; at least 1.
+        threads: CPU threads of a training process; at least 1.
+        device: `auto` (CUDA if there is one), `cpu` or `cuda`.
+    """
+
+    epochs: int = 4
+    first_epochs: int = 20
+    batch_rows: int = 32
+    learning_rate: float = 1e-3
+    first_learning_rate: float = 2e-3
+    schedule: Schedule = "cosine"
+    schedule_decay: float = 0.01
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    distillation: float = 0.5
+    full_softmax_items: int = 20_000
+    sampled_negatives: int = 8_192
+    validation_share: float = 0.1
+    patience: int = 2
+    threads: int = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot train."""
+        for name in ("epochs", "first_epochs", "batch_rows", "sampled_negatives", "patience", "threads"):
+            if getattr(self, name) < 1:
+                raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="at least 1")
+        for name in ("learning_rate", "first_learning_rate", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="above 0")
+        for name in ("schedule_decay", "weight_decay", "distillation"):
+            if not getattr(self, name) >= 0:
+                raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="at least 0")
+        if not 0 <= self.validation_share <= 0.5:  # noqa: PLR2004 - a bound named in the docstring
+            raise InvalidModelConfigError(name="validation_share", value=self.validation_share, expected="in [0, 0.5]")
+        if self.schedule not in ("constant", "cosine", "inverse"):
+            raise InvalidModelConfigError(
+                name="schedule", value=self.schedule, expected='"constant", "cosine" or "inverse"'
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundInput:
+    """One round's material.
+
+    Args:
+        tokens: Item indexes, left-padded with 0, oldest first, int32 [M, L+1].
+        loss_mask: Which of `tokens[:, 1:]` are targets to learn, bool [M, L]. A target with only padding before it
+            teaches what people without a history want.
+        weight: Weight of each row's loss, above 0, float32 [M].
+        replayed: Whether the row comes from the replay buffer, bool [M]; those are distilled.
+        newest_histories: The gate's newest window, held out from training: left-padded histories, int32 [W, L].
+        newest_targets: The items that followed, int32 [W].
+        frozen_histories: The gate's frozen window, int32 [F, L].
+        frozen_targets: The items that followed, int32 [F].
+        item_ids: `item_index` -> `item_id`, N of them; index 0 is padding.
+        text_vectors: Text vector of each item, float32 [N, T]; zeros where there is no text.
+        active: Whether each item may be ranked, bool [N].
+        model: The network's shape.
+        training: How to train.
+        gate: How to judge.
+        seed: Source of every random choice.
+        incumbent: The release to start from and to beat; None starts from scratch.
+        facts: Anything JSON-able that shall stand in the manifest (offsets learned, trigger, interactions).
+    """
+
+    tokens: Indexes
+    loss_mask: npt.NDArray[np.bool_]
+    weight: npt.NDArray[np.float32]
+    replayed: npt.NDArray[np.bool_]
+    newest_histories: Indexes
+    newest_targets: Indexes
+    frozen_histories: Indexes
+    frozen_targets: Indexes
+    item_ids: Sequence[str]
+    text_vectors: npt.NDArray[np.float32]
+    active: npt.NDArray[np.bool_]
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: RoundConfig = field(default_factory=RoundConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    seed: int = 0
+    incumbent: Path | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check every shape and every index once, so that training need not.
+
+        Raises:
+            InvalidRoundInputError: If an array contradicts another.
+        """
+        rows, length, items = len(self.tokens), self.model.history_length, len(self.item_ids)
+        expected: dict[str, tuple[int, ...]] = {
+            "tokens": (rows, length + 1),
+            "loss_mask": (rows, length),
+            "weight": (rows,),
+            "replayed": (rows,),
+            "newest_histories": (len(self.newest_targets), length),
+            "newest_targets": (len(self.newest_targets),),
+            "frozen_histories": (len(self.frozen_targets), length),
+            "frozen_targets": (len(self.frozen_targets),),
+            "text_vectors": (items, self.model.text_width),
+            "active": (items,),
+        }
+        for name, shape in expected.items():
+            if (found := getattr(self, name).shape) != shape:
+                raise InvalidRoundInputError(name=name, found=f"of shape {found}", expected=str(shape))
+        for name in ("tokens", "newest_histories", "newest_targets", "frozen_histories", "frozen_targets"):
+            values = getattr(self, name)
+            if values.size and not (0 <= values.min() and values.max() < items):
+                raise InvalidRoundInputError(name=name, found=f"up to {values.max()}", expected=f"indexes below {items}")
+        if np.any(self.loss_mask & (self.tokens[:, 1:] == 0)):
+            raise InvalidRoundInputError(name="loss_mask", found="set on padding", expected="set on items only")
+        for name in ("newest_targets", "frozen_targets"):
+            if np.any(getattr(self, name) == 0):
+                raise InvalidRoundInputError(name=name, found="0", expected="items, not padding")
+        for name in ("weight", "text_vectors"):
+            if not np.all(np.isfinite(getattr(self, name))):
+                raise InvalidRoundInputError(name=name, found="not finite", expected="finite numbers")
+
+    def save(self, folder: Path) -> None:
+        """Write everything into a new directory, whole or not at all.
+
+        Raises:
+            ReleaseWriteError: If the disk refuses.
+        """
+        facts = {
+            "item_ids": list(self.item_ids),
+            "model": asdict(self.model),
+            "training": asdict(self.training),
+            "gate": asdict(self.gate),
+            "seed": self.seed,
+            "incumbent": None if self.incumbent is None else str(self.incumbent),
+            "facts": dict(self.facts),
+        }
+        with whole_directory(folder) as target:
+            arrays = {name: getattr(self, name) for name in _ARRAY_NAMES}
+            np.savez(target / _ARRAYS, allow_pickle=False, **arrays)
+            (target / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "RoundInput":
+        """Read what `save` wrote."""
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in _ARRAY_NAMES}
+        return cls(
+            **arrays,
+            item_ids=facts["item_ids"],
+            model=ModelConfig(**facts["model"]),
+            training=RoundConfig(**facts["training"]),
+            gate=GateConfig(**facts["gate"]),
+            seed=facts["seed"],
+            incumbent=None if facts["incumbent"] is None else Path(facts["incumbent"]),
+            facts=facts["facts"],
+        )
+
+
+_ARRAY_NAMES = (
+    "tokens",
+    "loss_mask",
+    "weight",
+    "replayed",
+    "newest_histories",
+    "newest_targets",
+    "frozen_histories",
+    "frozen_targets",
+    "text_vectors",
+    "active",
+)
