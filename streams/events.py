@@ -129,7 +129,9 @@ class Ranking(Wire, kw_only=True, frozen=True, gc=False):
     items: tuple[RankedItem, ...]
     ranked_at_ms: int
     event_watermark_ms: int | None = None  # event_time of the newest event the ranking knows of
-    appended_watermark_ms: int | None = None  # that event's Kafka timestamp: freshness = this record's timestamp - this
+    # Kafka timestamp of the OLDEST event that this ranking is the first to know of; freshness is this record's Kafka
+    # timestamp minus it. None where no event caused the ranking (a request, a release that was swapped in).
+    appended_watermark_ms: int | None = None
 
 
 class Metric(Wire, kw_only=True, frozen=True, gc=False):
