@@ -24,7 +24,7 @@ class EmbeddedStartError(InfraError, RuntimeError):
 
     def __init__(self, *, part: str, reason: str) -> None:
         super().__init__(f"embedded {part} did not start: {reason}")
-        self.part = part
+        self.part, self.reason = part, reason
 
 
 class ProcessFailedError(InfraError, RuntimeError):
