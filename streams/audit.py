@@ -1,6 +1,6 @@
 """An independent witness: reads what lies in Kafka with another client (kafka-python) and counts it.
 
-It shares no code with the pipeline beyond the names of the topics, so that its figures can be held against the ledger's:
+It shares no code with the pipeline but the names of the topics, so that its figures can be held against the ledger's:
 how many events each partition holds, how many interactions came of them, how fresh the rankings were, which releases
 were published and first served when, what the last quality totals were and which drifts were found.
 """
