@@ -1,0 +1,228 @@
+"""A round: fine-tune a copy of the incumbent, judge it, and write a candidate release.
+
+`run_round` is the whole of it, in this process; `learners.round_process` runs it in a child that may be killed at any moment.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from learners.gate import FROZEN, NEWEST, Ranks, Verdict, judge
+from learners.model import SharedModel, capacity_for
+from learners.releases import LoadedRelease, load_release, save_candidate
+from learners.round_input import RoundConfig, RoundInput
+from learners.training import Beat, Curve, Teacher, Trainer
+from learners.training_rows import prepare
+
+__all__ = ["RoundConfig", "RoundInput", "RoundResult", "run_round"]
+
+Outcome = Literal["passed", "refused", "empty"]
+CANDIDATE, RESULT = "candidate", "result.json"
+_SHAPE = ("width", "layers", "heads", "feed_forward", "history_length", "text_width", "hash_buckets")
+_RANK_ROWS = 256  # score rows held at once while ranking
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundResult:
+    """What came of a round.
+
+    Args:
+        outcome: `passed` (release the candidate), `refused` (the gate says no) or `empty` (nothing to learn from).
+        candidate: Directory of the candidate release; None when `empty`.
+        verdict: The gate's decision and evidence, JSON-able.
+        metrics: The candidate's figures, flat: `newest_hit_rate_10`, `frozen_ndcg_10`, ...
+        training: Steps, epochs, losses, device and seconds.
+        facts: What the round input said about itself.
+    """
+
+    outcome: Outcome
+    candidate: Path | None = None
+    verdict: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write the result beside its candidate."""
+        content = asdict(self) | {"candidate": self.candidate and self.candidate.name}
+        (folder / RESULT).write_text(json.dumps(content), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "RoundResult":
+        """Read what `save` wrote."""
+        content = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        return cls(**content | {"candidate": content["candidate"] and folder / content["candidate"]})
+
+
+def run_round(round_input: RoundInput, out_dir: Path, *, beat: Beat = lambda _step, _steps: None) -> RoundResult:
+    """Train, judge, and write the candidate under `out_dir`.
+
+    On a CPU the result depends on the input alone, its seed included.
+
+    Args:
+        round_input: What to learn from; see there.
+        out_dir: An existing directory that receives `candidate/` and `result.json`.
+        beat: Called after every optimizer step with the step and the most steps there can be.
+
+    Raises:
+        DivergedError: If the loss stops being finite; nothing is written.
+        CorruptReleaseError: If the incumbent on disk is damaged.
+        ReleaseWriteError: If the disk refuses.
+    """
+    started = time.perf_counter()
+    rows, validation = prepare(round_input, np.random.default_rng(round_input.seed))
+    if not len(rows):
+        result = RoundResult(outcome="empty", facts=round_input.facts)
+        result.save(out_dir)
+        return result
+    incumbent = None if round_input.incumbent is None else load_release(round_input.incumbent)
+    config, device = round_input.training, _device(round_input.training)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(round_input.seed)
+        model, from_scratch = _copy_of(incumbent, round_input)
+        trainer = Trainer(
+            model.to(device),
+            text_vectors=torch.from_numpy(round_input.text_vectors).to(device),
+            active=torch.from_numpy(round_input.active).to(device),
+            config=config,
+            epochs=config.first_epochs if from_scratch else config.epochs,
+            learning_rate=config.first_learning_rate if from_scratch else config.learning_rate,
+            seed=round_input.seed,
+            teacher=None if incumbent is None else _teacher(incumbent, device),
+        )
+        curve = trainer.train(rows, validation, beat=beat)
+    candidate = _served(model.cpu(), round_input)
+    verdict = judge(
+        _ranks(candidate, round_input),
+        None if incumbent is None else _ranks(_extended(incumbent, round_input), round_input),
+        popularity=_popularity_ranks(round_input),
+        config=round_input.gate,
+    )
+    training = _summary(curve, from_scratch=from_scratch, rows=len(rows), device=str(device), started=started)
+    save_candidate(
+        out_dir / CANDIDATE,
+        model=candidate.model,
+        item_matrix=torch.from_numpy(candidate.item_matrix),
+        item_ids=candidate.item_ids,
+        facts={**round_input.facts, "training": training, "verdict": verdict.as_dict()},
+    )
+    result = RoundResult(
+        outcome="passed" if verdict.passed else "refused",
+        candidate=out_dir / CANDIDATE,
+        verdict=verdict.as_dict(),
+        metrics=_flat(verdict),
+        training=training,
+        facts=round_input.facts,
+    )
+    result.save(out_dir)
+    return result
+
+
+def _device(config: RoundConfig) -> torch.device:
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(config.device)
+
+
+def _copy_of(incumbent: LoadedRelease | None, round_input: RoundInput) -> tuple[SharedModel, bool]:
+    """Return the model to train and whether it starts from scratch: no incumbent, or one of another shape."""
+    config, items = round_input.model, len(round_input.item_ids)
+    if incumbent is None or any(getattr(incumbent.model.config, name) != getattr(config, name) for name in _SHAPE):
+        return SharedModel(config, capacity=capacity_for(config, items)), True
+    capacity = incumbent.model.capacity
+    model = SharedModel(config, capacity=capacity)
+    model.load_state_dict(incumbent.model.state_dict())
+    return model if items <= capacity else model.grown(capacity_for(config, items)), False
+
+
+def _teacher(incumbent: LoadedRelease, device: torch.device) -> Teacher:
+    return Teacher(incumbent.model.to(device), torch.from_numpy(incumbent.item_matrix).to(device))
+
+
+def _served(model: SharedModel, round_input: RoundInput) -> LoadedRelease:
+    """Return the model as it would serve."""
+    with torch.no_grad():
+        items = model.item_vectors(
+            torch.from_numpy(round_input.text_vectors), torch.arange(len(round_input.item_ids))
+        )
+        items[0] = 0
+    return LoadedRelease(version=0, item_ids=round_input.item_ids, model=model, item_matrix=items, manifest={})
+
+
+def _extended(incumbent: LoadedRelease, round_input: RoundInput) -> LoadedRelease:
+    """Return the incumbent as it serves today: items it never saw stand in by their text."""
+    incumbent.model.cpu()
+    known = len(incumbent.item_ids)
+    return incumbent.extended(round_input.item_ids[known:], round_input.text_vectors[known:])
+
+
+def _ranks(release: LoadedRelease, round_input: RoundInput) -> dict[str, Ranks]:
+    """Rank both windows' targets with a release."""
+    active, items = round_input.active, release.item_matrix
+    found = {}
+    for window, histories, targets in _windows(round_input):
+        users = release.encode_users(histories)
+        scores = (users[start : start + _RANK_ROWS] @ items.T for start in range(0, len(users), _RANK_ROWS))
+        found[window] = _rank(scores, targets, active)
+    return found
+
+
+def _popularity_ranks(round_input: RoundInput) -> dict[str, Ranks]:
+    """Rank both windows' targets by how often each item was interacted with in the new rows."""
+    learned = round_input.tokens[:, 1:][round_input.loss_mask]
+    counts = np.bincount(learned, minlength=len(round_input.item_ids)).astype(np.float32)
+    found = {}
+    for window, _, targets in _windows(round_input):
+        blocks = range(0, len(targets), _RANK_ROWS)
+        scores = (np.tile(counts, (len(targets[start : start + _RANK_ROWS]), 1)) for start in blocks)
+        found[window] = _rank(scores, targets, round_input.active)
+    return found
+
+
+def _windows(round_input: RoundInput) -> tuple[tuple[str, npt.NDArray[np.int32], npt.NDArray[np.int32]], ...]:
+    return (
+        (NEWEST, round_input.newest_histories, round_input.newest_targets),
+        (FROZEN, round_input.frozen_histories, round_input.frozen_targets),
+    )
+
+
+def _rank(blocks: Any, targets: npt.NDArray[np.int32], active: npt.NDArray[np.bool_]) -> Ranks:
+    """Return each target's place among the active items and itself; ties count against it."""
+    ranks, finite, done = np.zeros(len(targets), np.int64), True, 0
+    for scores in blocks:
+        true = targets[done : done + len(scores)]
+        finite = finite and bool(np.isfinite(scores).all())
+        own = scores[np.arange(len(true)), true][:, None]
+        ahead = (scores >= own) & active
+        ahead[np.arange(len(true)), true] = False
+        ranks[done : done + len(true)] = 1 + ahead.sum(axis=1)
+        done += len(true)
+    return Ranks(ranks, finite)
+
+
+def _flat(verdict: Verdict) -> dict[str, float]:
+    windows: dict[str, dict[str, float]] = verdict.evidence["candidate"]
+    return {f"{window}_{name}": value for window, figures in windows.items() for name, value in figures.items()}
+
+
+def _summary(curve: Curve, *, from_scratch: bool, rows: int, device: str, started: float) -> dict[str, Any]:
+    return {
+        "from_scratch": from_scratch,
+        "rows": rows,
+        "steps": len(curve.losses),
+        "epochs": len(curve.validation) or curve.best_epoch,
+        "best_epoch": curve.best_epoch,
+        "first_loss": curve.losses[0],
+        "last_loss": curve.losses[-1],
+        "validation": curve.validation,
+        "device": device,
+        "wall_s": round(time.perf_counter() - started, 3),
+    }

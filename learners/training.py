@@ -1,0 +1,184 @@
+"""The training loop of a round: fine-tune a copy, stay close to the incumbent, stop early, and refuse to diverge."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from learners.errors import DivergedError
+from learners.losses import distillation_loss, sample_columns, softmax_loss
+from learners.model import SharedModel
+from learners.round_input import RoundConfig
+from learners.training_rows import Rows
+
+Beat = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """The incumbent, as far as distillation needs it.
+
+    Args:
+        model: Its network.
+        items: Its item vectors [O, E]; it knows the items below O.
+    """
+
+    model: SharedModel
+    items: Tensor
+
+
+@dataclass(slots=True)
+class Curve:
+    """How a round went."""
+
+    losses: list[float] = field(default_factory=list)  # per optimizer step
+    validation: list[float] = field(default_factory=list)  # per epoch
+    best_epoch: int = 0
+
+
+class Trainer:
+    """Train one model on one round's rows.
+
+    Args:
+        model: The copy to train, on the device to train on.
+        text_vectors: [N, T].
+        active: Items that compete, bool [N].
+        config: How to train.
+        epochs: Most passes over the rows.
+        learning_rate: eta_0.
+        seed: Source of batch order, dropout and negatives.
+        teacher: Whom to stay close to on replayed rows, if anyone.
+    """
+
+    def __init__(
+        self,
+        model: SharedModel,
+        *,
+        text_vectors: Tensor,
+        active: Tensor,
+        config: RoundConfig,
+        epochs: int,
+        learning_rate: float,
+        seed: int,
+        teacher: Teacher | None,
+    ) -> None:
+        self.model, self.config, self.teacher = model, config, teacher
+        self.device = model.newcomer.device
+        self.epochs, self.learning_rate = epochs, learning_rate
+        self._text, self._all = text_vectors, torch.arange(len(text_vectors), device=self.device)
+        self._active = active.nonzero()[:, 0]
+        self._generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # dropout draws from the global generator
+
+    def train(self, rows: Rows, validation: Rows, *, beat: Beat) -> Curve:
+        """Train until the epochs are over or validation stops improving; the model ends as the best epoch left it.
+
+        Raises:
+            DivergedError: If a loss is not a finite number.
+        """
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=self.learning_rate, weight_decay=self.config.weight_decay, foreach=True
+        )
+        steps = self.epochs * math.ceil(len(rows) / self.config.batch_rows)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, steps))
+        curve, best, best_state = Curve(), math.inf, None
+        for epoch in range(1, self.epochs + 1):
+            losses = []
+            for batch in rows.batches(self.config.batch_rows, self._generator):
+                loss = self.loss(rows.take(batch).to(self.device))
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+                optimizer.step()
+                schedule.step()
+                losses.append(loss.detach())
+                beat(len(curve.losses) + len(losses), steps)
+            curve.losses += torch.stack(losses).tolist()  # one read-back from the device per epoch
+            _require_finite(curve.losses)
+            if not len(validation):
+                curve.best_epoch = epoch
+                continue
+            curve.validation.append(self.evaluate(validation))
+            if curve.validation[-1] < best:
+                best, best_state, curve.best_epoch = curve.validation[-1], copy.deepcopy(self.model.state_dict()), epoch
+            elif epoch - curve.best_epoch >= self.config.patience:
+                break
+        if best_state is not None:
+            self.model.load_state_dict(best_state)
+        return curve
+
+    def loss(self, rows: Rows) -> Tensor:
+        """Return the loss of one batch, dropout on."""
+        self.model.train()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            items = self.model.item_vectors(self._text, self._all)  # [N, D]
+            users = _moments(self.model, items, rows)  # [P, D]
+            targets = rows.tokens[rows.targets]  # [P]
+            weight = rows.weight[:, None].expand_as(rows.targets)[rows.targets]
+            columns, log_chance = self._columns(targets)
+            loss = softmax_loss(
+                users, items[columns], torch.searchsorted(columns, targets), weight, log_chance=log_chance
+            )
+            replayed = rows.replayed[:, None].expand_as(rows.targets)[rows.targets]
+            if self.teacher is None or self.config.distillation == 0 or not bool(replayed.any()):
+                return loss
+            known = columns[columns < len(self.teacher.items)]
+            with torch.no_grad():
+                taught = _moments(self.teacher.model, self.teacher.items, _known_to(rows, len(self.teacher.items)))
+            apart = distillation_loss(users[replayed], items[known], taught[replayed], self.teacher.items[known])
+            return loss + self.config.distillation * replayed.float().mean() * apart
+
+    @torch.no_grad()
+    def evaluate(self, rows: Rows) -> float:
+        """Return the mean log loss of the rows' targets among all active items, dropout off."""
+        self.model.eval()
+        items = self.model.item_vectors(self._text, self._all)
+        total = torch.zeros((), device=self.device)
+        for batch in torch.arange(len(rows)).split(256):
+            part = rows.take(batch).to(self.device)
+            targets = part.tokens[part.targets]
+            columns = torch.unique(torch.cat([self._active, targets]))
+            users = _moments(self.model, items, part)
+            one = torch.ones(len(targets), device=self.device)
+            total += softmax_loss(users, items[columns], torch.searchsorted(columns, targets), one) * len(targets)
+        return float(total / rows.targets.sum())
+
+    def _columns(self, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        if len(self._active) <= self.config.full_softmax_items:
+            return torch.unique(torch.cat([self._active, targets])), None
+        columns, log_chance = sample_columns(
+            targets.cpu(), self._active.cpu(), size=self.config.sampled_negatives, generator=self._generator
+        )
+        return columns.to(self.device), log_chance.to(self.device)
+
+    def _rate(self, step: int, steps: int) -> float:
+        match self.config.schedule:
+            case "constant":
+                return 1.0
+            case "cosine":
+                return 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+            case "inverse":
+                return 1 / (1 + self.config.schedule_decay * step)
+
+
+def _moments(model: SharedModel, items: Tensor, rows: Rows) -> Tensor:
+    """Return the user vector before each target, in row order, [P, D]."""
+    inputs = rows.tokens[:, :-1]
+    users = model(items[inputs], (rows.lengths - 1).clamp(min=0))  # [B, L, D]
+    newcomer = model.newcomer.to(users.dtype).expand(len(inputs), 1, -1)
+    return torch.cat([newcomer, users], dim=1)[rows.targets]
+
+
+def _known_to(rows: Rows, items: int) -> Rows:
+    """Return the rows with items at or beyond `items` blanked to padding, which the teacher reads as a zero vector."""
+    tokens = rows.tokens.where(rows.tokens < items, torch.zeros_like(rows.tokens))
+    return Rows(tokens, rows.targets, rows.lengths, rows.weight, rows.replayed)
+
+
+def _require_finite(losses: list[float]) -> None:
+    for step, loss in enumerate(losses, start=1):
+        if not math.isfinite(loss):
+            raise DivergedError(step=step, loss=loss)
