@@ -31,7 +31,7 @@ class ExpertLog:
     >>> len(updates.write([("popularity", "mug", {"count": 1})], interactions=1, now_ms=5))
     1
     >>> [len(updates.write([("recency", "", {"n": n})], interactions=n, now_ms=n)) for n in range(5)]
-    [1, 1, 1, 2, 1]
+    [1, 1, 2, 1, 1]
     """
 
     def __init__(self, *, refresh_after_bytes: int = REFRESH_AFTER_BYTES) -> None:
