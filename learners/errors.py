@@ -68,6 +68,14 @@ class ReleaseNotFoundError(LearnerError, LookupError):
         self.model, self.version = model, version
 
 
+class StaleCandidateError(LearnerError, RuntimeError):
+    """Another version serves by now than the one a candidate was trained from and judged against."""
+
+    def __init__(self, *, model: str, parent: int | None, current: int | None) -> None:
+        super().__init__(f"candidate of model {model!r} was judged against version {parent}, but {current} serves")
+        self.parent, self.current = parent, current
+
+
 class ReleaseWriteError(LearnerError, OSError):
     """A release could not be written (disk full, no permission); what was there before is untouched."""
 

@@ -98,7 +98,13 @@ class LoadedRelease:
 
 
 def save_candidate(
-    target: Path, *, model: SharedModel, item_matrix: Tensor, item_ids: Sequence[str], facts: Mapping[str, Any]
+    target: Path,
+    *,
+    model: SharedModel,
+    item_matrix: Tensor,
+    item_ids: Sequence[str],
+    parent: int | None,
+    facts: Mapping[str, Any],
 ) -> None:
     """Write an unnumbered release directory; it gets its number from the registry.
 
@@ -107,6 +113,7 @@ def save_candidate(
         model: The network to keep.
         item_matrix: Item vectors [N, D] that the network was judged with.
         item_ids: `item_index` -> `item_id`, N of them.
+        parent: Version that it was trained from and judged against; None for a first release.
         facts: JSON-able lineage and evidence, kept in the manifest under `facts`.
 
     Raises:
@@ -118,6 +125,7 @@ def save_candidate(
     manifest = {
         "format": _FORMAT,
         "version": 0,
+        "parent": parent,
         "model": {"config": asdict(model.config), "capacity": model.capacity, "items": len(item_ids)},
         "files": {name: {"sha256": sha256_of(content), "bytes": len(content)} for name, content in files.items()},
         "facts": dict(facts),

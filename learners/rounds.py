@@ -112,6 +112,7 @@ def run_round(round_input: RoundInput, out_dir: Path, *, beat: Beat = lambda _st
         model=candidate.model,
         item_matrix=torch.from_numpy(candidate.item_matrix),
         item_ids=candidate.item_ids,
+        parent=None if incumbent is None else incumbent.version,
         facts={**round_input.facts, "training": training, "verdict": verdict.as_dict()},
     )
     result = RoundResult(
