@@ -12,6 +12,14 @@ from infra.settings import leaves
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- configuration: begin -->", "<!-- configuration: end -->"
+KINDS = {
+    SecretStr: "text (secret)",
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+}
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
@@ -59,15 +67,7 @@ def _kind(annotation: Any) -> str:
     choices = [part for part in get_args(annotation) if part is not type(None)]
     if choices:
         return " or ".join(_kind(part) for part in choices)
-    names = {
-        SecretStr: "text (secret)",
-        str: "text",
-        int: "whole number",
-        float: "number",
-        bool: "true or false",
-        Path: "path",
-    }
-    return names[annotation]
+    return KINDS[annotation]
 
 
 if __name__ == "__main__":

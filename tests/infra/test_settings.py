@@ -1,6 +1,5 @@
 """Settings are read once, bounded, and a mistake is named."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,9 @@ from infra.settings import PREFIX, leaves, load_settings
 
 
 @pytest.fixture(autouse=True)
-def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, _ in leaves():
         monkeypatch.delenv(variable, raising=False)
-    yield
 
 
 def test_defaults_are_the_documented_ones() -> None:
