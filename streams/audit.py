@@ -78,6 +78,7 @@ class Findings:
     drifts: dict[str, dict[str, Any]] = field(default_factory=dict)  # warnings and alarms by drift_id
     dead_letters: Counter[str] = field(default_factory=Counter)  # by reason
     dead_event_ids: set[str] = field(default_factory=set)
+    dead_sources: set[tuple[int, int]] = field(default_factory=set)  # partition and offset of what was rejected
 
     def records(self, topic: str) -> int:
         """Records counted in all partitions of `topic`."""
@@ -216,8 +217,12 @@ class Audit:
             self.findings.releases.setdefault(release["sequence"], release | {"appended_at_ms": record.timestamp})
 
     def _on_dead_letter(self, record: Any) -> None:
-        reasons = (value for name, value in record.headers if name.endswith(("reason", "exception.message")))
-        self.findings.dead_letters[next(reasons, b"?").decode(errors="replace")] += 1
+        headers = {name.rpartition("errors.")[2]: value.decode(errors="replace") for name, value in record.headers}
+        source = int(headers["partition"]), int(headers["offset"])
+        if source in self.findings.dead_sources:
+            return
+        self.findings.dead_sources.add(source)
+        self.findings.dead_letters[headers["exception.message"]] += 1
         try:
             event = msgspec.json.decode(record.value or b"", type=_DeadEvent)
         except (msgspec.DecodeError, UnicodeDecodeError):

@@ -143,8 +143,10 @@ def test_quality_drift_releases_and_dead_letters_are_kept(broker: str, producer:
     send(producer, "quality.metrics", metric(10, 0.1), metric(20, 0.3), metric(10, 0.1))
     send(producer, "drift.metrics", alarm, calm, alarm)
     send(producer, "models.releases", release, release)
-    reason = [("__connect.errors.exception.message", b"user_id is missing")]
-    send(producer, "clickstream.events.dlq", b'{"event_id":"bad-1"}', b"{", headers=reason)
+    for offset, value in ((b"3", b'{"event_id":"bad-1"}'), (b"4", b"{"), (b"4", b"{")):
+        place = [("__connect.errors.partition", b"0"), ("__connect.errors.offset", offset)]
+        reason = [("__connect.errors.exception.message", b"user_id is missing")]
+        send(producer, "clickstream.events.dlq", value, headers=place + reason)
     audit = Audit(bootstrap_servers=broker, options=OPTIONS)
     audit.start()
     found = audit.stop()
@@ -152,4 +154,5 @@ def test_quality_drift_releases_and_dead_letters_are_kept(broker: str, producer:
     assert list(found.drifts) == ["d1"]
     assert [(release["version"], release["triggered_at_ms"]) for release in found.releases.values()] == [(1, 5)]
     assert found.dead_letters == {"user_id is missing": 2}
+    assert found.dead_sources == {(0, 3), (0, 4)}
     assert found.dead_event_ids == {"bad-1"}

@@ -1,0 +1,95 @@
+"""Hold the replayer back: for the learner's sake, and so that the embedded broker never drops what is still unread."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from infra.replay.errors import StalledError
+from streams.replayer import Sent
+
+POLL_S = 0.05
+EMBEDDED_PARTITION_BYTES = 5 * 1024 * 1024  # what the embedded broker keeps (PITFALLS 3)
+SAFE_SHARE = 0.4  # of it may be unread; the rest is for what the estimate does not see
+INTERACTION_GROWTH = 1.6  # an interaction as JSON is this much larger than its event, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consumed:
+    """How far the pipeline is, all counts since the replay began."""
+
+    by_partition: dict[int, int]  # events of each partition that the ledger covers
+    interactions: int = 0  # of these, applied and late ones: what the learner has to consume
+    by_item: int = 0  # interactions that the ledger of item features covers
+    learned: int | None = None  # interactions the learner has applied; None: nobody knows at the moment
+    rounds_behind: int = 0  # rounds triggered and not ended, the running one included
+
+
+@dataclass(kw_only=True)
+class BackPressure:
+    """Decide whether more events may be sent.
+
+    Args:
+        consumed: Asks the pipeline how far it is.
+        embedded: Whether the broker is the embedded one, which forgets.
+        round_interactions: Interactions of a learning round; None: there is no learner to wait for.
+        poll_s: Seconds between two questions while holding.
+        patience_s: Longest hold without any progress.
+    """
+
+    consumed: Callable[[], Awaitable[Consumed]]
+    embedded: bool
+    round_interactions: int | None
+    poll_s: float = POLL_S
+    patience_s: float = 180.0
+    held_s: dict[str, float] = field(default_factory=dict)  # by reason
+
+    async def room(self, sent: Sent, events: int) -> None:
+        """Return when `events` more may be sent.
+
+        Raises:
+            StalledError: Nothing moved for `patience_s`.
+        """
+        last, moved_s = None, time.monotonic()
+        while True:
+            consumed = await self.consumed()
+            reason = self.reason(sent, events, consumed)
+            if reason is None:
+                return
+            now_s = time.monotonic()
+            if consumed != last:
+                last, moved_s = consumed, now_s
+            elif now_s - moved_s > self.patience_s:
+                raise StalledError(waiting_for=reason, seconds=now_s - moved_s)
+            await asyncio.sleep(self.poll_s)
+            self.held_s[reason] = self.held_s.get(reason, 0.0) + time.monotonic() - now_s
+
+    def reason(self, sent: Sent, events: int, consumed: Consumed) -> str | None:
+        """What there is to wait for; None: nothing.
+
+        >>> async def nobody() -> Consumed: ...
+        >>> pressure = BackPressure(consumed=nobody, embedded=True, round_interactions=8_000)
+        >>> far_ahead = Consumed(by_partition={0: 9_000}, interactions=9_000, learned=1_000)
+        >>> pressure.reason(Sent(events=9_001), 500, far_ahead)
+        'the learner, which is a round behind'
+        """
+        unread = {
+            partition: count - consumed.by_partition.get(partition, 0) for partition, count in sent.by_partition.items()
+        }
+        in_flight = sent.events - sum(consumed.by_partition.values())
+        if self.round_interactions is not None:
+            if consumed.learned is None:
+                return "the learner, which does not answer"
+            behind = in_flight + consumed.interactions - consumed.learned
+            if consumed.rounds_behind > 1 or behind > self.round_interactions:
+                return "the learner, which is a round behind"
+        if not self.embedded or not in_flight:
+            return None
+        # in the worst case all of the next events are of one partition, and all interactions of one item's
+        size = max(sent.largest_bytes, 1.0)
+        if (max(unread.values()) + events) * size > EMBEDDED_PARTITION_BYTES * SAFE_SHARE:
+            return "the worker, before the broker forgets events"
+        behind = in_flight + consumed.interactions - consumed.by_item
+        if (behind + events) * size * INTERACTION_GROWTH > EMBEDDED_PARTITION_BYTES:
+            return "item features, before the broker forgets interactions"
+        return None
