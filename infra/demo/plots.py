@@ -7,7 +7,7 @@ from math import ceil, floor, log10
 
 WIDTH = 960
 HEIGHT = 300
-LEFT, RIGHT, TOP, BOTTOM = 56, 150, 34, 40
+LEFT, RIGHT, TOP, BOTTOM = 56, 170, 34, 40
 LABEL_GAP = 15  # closest that two labels at the right edge may come
 
 Point = tuple[float, float | None]  # a gap in the line where there is no value

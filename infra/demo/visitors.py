@@ -14,7 +14,7 @@ FAVOURITE_STYLE = 0.7
 SHIFTED_SHARE = 0.7  # visitors whom the taste shift moves
 NEW_DEPARTMENT_INTEREST = 0.45  # share of interest that the new department draws, from those whom it draws at all
 NEW_DEPARTMENT_SHARE = 0.7
-SEASON_SWING = 2.0  # log units: in season, a thing sells e^2 = 7.4 times as much as at neutral times
+SEASON_SWING = 1.4  # log units: in season, a thing sells e^1.4 = 4 times as much as at neutral times
 
 
 class Visitors:
