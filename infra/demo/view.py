@@ -129,9 +129,9 @@ def _flow(snapshot: Snapshot) -> Panel:
     table.add_row("events", f"{snapshot.events:,}")
     table.add_row("events/s", f"{snapshot.events_per_s:,.0f}")
     fresh = snapshot.freshness_ms
-    table.add_row("rankings fresh in", f"{fresh[0]:,.0f} ms, p99 {fresh[1]:,.0f} ms" if fresh else "-")
+    table.add_row("fresh in", f"{fresh[0]:,.0f} ms, p99 {fresh[1]:,.0f}" if fresh else "-")
     table.add_row("still to learn", "-" if snapshot.lag is None else f"{snapshot.lag:,}")
-    table.add_row("serving", f"version {snapshot.version}" if snapshot.version else "fast memory alone")
+    table.add_row("serving", f"version {snapshot.version}" if snapshot.version else "fast memory")
     table.add_row("releases", str(snapshot.releases))
     return Panel(table, title="flow", border_style="dim")
 
