@@ -154,7 +154,7 @@ def _drift(snapshot: Snapshot) -> Panel:
     for mark in snapshot.drifts:
         table.add_row(mark.name, Text(mark.state, style=styles[mark.state]))
     for day, metric in snapshot.alarms[-SHOWN_ALARMS:]:
-        table.add_row(Text(f"alarm, day {day:.1f}", style="red"), metric)
+        table.add_row(Text(f"day {day:.1f}", style="red"), metric)
     return Panel(table, title="drift", border_style="dim")
 
 
