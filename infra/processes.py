@@ -4,14 +4,17 @@ import contextlib
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
+STDOUT = subprocess.STDOUT
 LAUNCHER = Path(__file__).with_name("launcher.py")
 
 Child = subprocess.Popen[bytes]
@@ -115,3 +118,19 @@ def end_group(child: Child) -> int:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
     return status
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def exit_on_sigterm() -> None:
+    """Let SIGTERM unwind this process as Ctrl-C does, so that every `with` block ends what it started."""
+    signal.signal(signal.SIGTERM, _exit)
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)

@@ -7,7 +7,7 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     drift: DriftSettings = Field(default_factory=DriftSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     data_dir: Path = Field(Path("alluvium-data"), description="logs, releases, checkpoints, history")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text at a terminal, else JSON")
     seed: int = Field(0, ge=0, lt=2**32, description="where every random choice begins")
 
 

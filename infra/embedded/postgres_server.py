@@ -8,7 +8,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import tempfile
@@ -73,7 +72,7 @@ class PostgresServer:
         password = secrets.token_hex(16)
         self._create(binaries, uid, gid, password)
         for _ in range(ATTEMPTS):
-            port = _free_port()
+            port = processes.free_port()
             if self._launch(binaries, uid, gid, port):
                 break
         else:
@@ -197,9 +196,3 @@ def _user() -> tuple[int, int]:
         reason = "Postgres refuses to run as root and this machine has no user 'nobody'; start as an ordinary user"
         raise EmbeddedStartError(part="Postgres", reason=reason) from None
     return nobody.pw_uid, nobody.pw_gid
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
