@@ -71,7 +71,7 @@ def write_catalogue(*, seed: int, nouns_per_department: int = 10) -> Catalogue:
         items=tuple(items),
         department=department_of,
         style=style_of,
-        appeal=rng.normal(0.0, 0.8, len(items)),
+        appeal=rng.normal(0.0, 0.6, len(items)),
         season=np.array([float(departments[d].season) for d, _ in kinds]),
         companion=_companions(department_of, rng=rng),
         is_new=department_of == len(DEPARTMENTS),
