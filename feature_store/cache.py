@@ -1,0 +1,49 @@
+"""States held in memory by the owner of their partition, the least recently loaded dropped first."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Generic
+
+from feature_store.rows import State
+
+
+class StateCache(Generic[State]):
+    """One partition's states.
+
+    A state with events that are not flushed yet is never dropped, so the cache can grow past its capacity for a while.
+
+    Args:
+        capacity: Most states kept; at least 1.
+    """
+
+    def __init__(self, *, capacity: int) -> None:
+        self.capacity = capacity
+        self.states: OrderedDict[str, State] = OrderedDict()
+
+    def missing(self, entity_ids: Iterable[str]) -> list[str]:
+        """Give those of `entity_ids` that must be loaded, each once; the others count as used just now."""
+        states = self.states
+        absent: dict[str, None] = {}
+        for entity_id in entity_ids:
+            if entity_id in states:
+                states.move_to_end(entity_id)
+            else:
+                absent[entity_id] = None
+        return list(absent)
+
+    def put(self, loaded: dict[str, State]) -> None:
+        """Take in loaded states and drop the oldest ones beyond the capacity, but none of `loaded`."""
+        states = self.states
+        for entity_id, state in loaded.items():
+            states.setdefault(entity_id, state)
+        surplus = len(states) - self.capacity
+        if surplus <= 0:
+            return
+        droppable = []
+        for entity_id, state in states.items():
+            if len(droppable) == surplus or entity_id in loaded:
+                break
+            if state.events == state.flushed:
+                droppable.append(entity_id)
+        for entity_id in droppable:
+            del states[entity_id]
