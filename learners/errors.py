@@ -90,3 +90,11 @@ class RegistryUnavailableError(LearnerError, ConnectionError):
     def __init__(self, *, cause: str, retry_after_s: float) -> None:
         super().__init__(f"release registry is unavailable ({cause}); retry after {retry_after_s:g} s")
         self.retry_after_s = retry_after_s
+
+
+class CorruptCheckpointError(LearnerError, ValueError):
+    """A checkpoint of the learner cannot be read; its owner decides whether to begin anew."""
+
+    def __init__(self, *, path: Path, cause: str) -> None:
+        super().__init__(f"learner checkpoint {path} cannot be read: {cause}")
+        self.path = path

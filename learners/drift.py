@@ -1,0 +1,175 @@
+"""Drift: one ADWIN per figure, deaf to NaN, silent while it cools down."""
+
+import math
+import pickle
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from river.drift import ADWIN
+
+
+Worse = Literal["lower", "higher", "either"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftConfig:
+    """How sensitive the detectors are.
+
+    Args:
+        delta: ADWIN's confidence that raises an alarm, in (0, 1).
+        warning_delta: A laxer one that warns, in (`delta`, 1).
+        cooldown: Values of the same figure after an alarm (or warning) before the next may be raised.
+        report_every: Values between two reports of a figure's mean; at least 1.
+    """
+
+    delta: float = 0.002
+    warning_delta: float = 0.05
+    cooldown: int = 2_000
+    report_every: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class DriftEvent:
+    """What a detector has to say.
+
+    Args:
+        metric: The figure, e.g. `hit_rate_10:mixture` or `feature:event_gap_log_s`.
+        level: `value` (a report), `warning` or `alarm`.
+        value: The detector's mean now.
+        baseline: Its mean before the change; None for reports.
+        event_time_ms: Of the interaction.
+        interactions: Interactions scored so far.
+    """
+
+    metric: str
+    level: Literal["value", "warning", "alarm"]
+    value: float
+    baseline: float | None
+    event_time_ms: int
+    interactions: int
+
+
+class Detector:
+    """Two ADWINs on one figure: a lax one that warns and a strict one that alarms.
+
+    Source: Bifet & Gavalda, "Learning from Time-Changing Data with Adaptive Windowing", SDM 2007.
+    """
+
+    def __init__(self, config: DriftConfig) -> None:
+        self.config = config
+        self.strict, self.lax = ADWIN(delta=config.delta), ADWIN(delta=config.warning_delta)
+        self.seen = 0
+        self.not_finite = 0
+        self._quiet_until = {"warning": 0, "alarm": 0}
+
+    def update(self, value: float, worse: Worse = "either") -> tuple[Literal["warning", "alarm"], float, float] | None:
+        """Take one value; returns level, mean before and mean now when it changed for the worse."""
+        if not math.isfinite(value):  # one NaN would silence ADWIN for ever
+            self.not_finite += 1
+            return None
+        self.seen += 1
+        before, before_lax = self.strict.estimation, self.lax.estimation
+        self.strict.update(value)
+        self.lax.update(value)
+        now, now_lax = self.strict.estimation, self.lax.estimation
+        if self.strict.drift_detected and is_worse(before, now, worse) and self._speaks("alarm"):
+            self._quiet_until["warning"] = self._quiet_until["alarm"]
+            return "alarm", before, now
+        if self.lax.drift_detected and is_worse(before_lax, now_lax, worse) and self._speaks("warning"):
+            return "warning", before_lax, now_lax
+        return None
+
+    def _speaks(self, level: str) -> bool:
+        if self.seen < self._quiet_until[level]:
+            return False
+        self._quiet_until[level] = self.seen + self.config.cooldown
+        return True
+
+
+class DriftMonitor:
+    """Detectors by name, created when their figure first appears.
+
+    Args:
+        config: See `DriftConfig`.
+        most: Detectors kept at most; further figures are not watched, only counted.
+
+    >>> monitor = DriftMonitor(DriftConfig(report_every=10_000))
+    >>> for step in range(2_000):
+    ...     _ = monitor.update("loss", 0.0 if step < 1_000 else 1.0, event_time_ms=step, interactions=step)
+    >>> [event.level for event in monitor.drain()]
+    ['warning', 'alarm']
+    """
+
+    def __init__(self, config: DriftConfig, *, most: int = 256) -> None:
+        self.config, self.most = config, most
+        self.unwatched = 0
+        self._detectors: dict[str, Detector] = {}
+        self._ready: list[DriftEvent] = []
+
+    @property
+    def not_finite(self) -> int:
+        """Values that were NaN or infinite and therefore ignored."""
+        return sum(detector.not_finite for detector in self._detectors.values())
+
+    def update(
+        self, metric: str, value: float, *, event_time_ms: int, interactions: int, worse: Worse = "either"
+    ) -> DriftEvent | None:
+        """Take one value; returns the warning or alarm it raised, which `drain` hands out too.
+
+        Args:
+            metric: The figure.
+            value: Ignored, and counted, unless finite.
+            event_time_ms: Of the interaction.
+            interactions: Scored so far.
+            worse: Which way is drift; getting better is none.
+        """
+        detector = self._detectors.get(metric)
+        if detector is None:
+            if len(self._detectors) >= self.most:
+                self.unwatched += 1
+                return None
+            detector = self._detectors[metric] = Detector(self.config)
+        change = detector.update(value, worse)
+        if change is not None:
+            level, before, now = change
+            event = DriftEvent(metric, level, now, before, event_time_ms, interactions)
+            self._ready.append(event)
+            return event
+        if detector.seen and detector.seen % self.config.report_every == 0:
+            mean = detector.strict.estimation
+            self._ready.append(DriftEvent(metric, "value", mean, None, event_time_ms, interactions))
+        return None
+
+    def drain(self) -> list[DriftEvent]:
+        """Return, once, what happened since the last call."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def reset(self, prefix: str) -> None:
+        """Begin anew on figures whose name starts so: what they measure was replaced, which is no drift."""
+        for name in [name for name in self._detectors if name.startswith(prefix)]:
+            del self._detectors[name]
+
+    def get_state(self) -> dict[str, Any]:
+        """Return everything; detectors are pickles of river's, valid within one minor version of it."""
+        return {
+            "detectors": b64encode(pickle.dumps(self._detectors)).decode(),
+            "ready": [[getattr(event, name) for name in DriftEvent.__slots__] for event in self._ready],
+            "unwatched": self.unwatched,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Become what `get_state` described."""
+        self._detectors = pickle.loads(b64decode(state["detectors"]))  # noqa: S301 - our own checkpoint, beside our own weights
+        self._ready = [DriftEvent(*values) for values in state["ready"]]
+        self.unwatched = state["unwatched"]
+
+
+def is_worse(before: float, now: float, worse: Worse) -> bool:
+    """Say whether a mean moved the way that counts as drift.
+
+    >>> is_worse(0.2, 0.3, "lower"), is_worse(0.2, 0.3, "either")
+    (False, True)
+    """
+    return worse == "either" or (now < before) == (worse == "lower")

@@ -1,0 +1,152 @@
+"""Fast memory: everything that learns from each interaction in microseconds, and the pool that weighs it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from learners.fast_memory.covisitation import Covisitation, CovisitationConfig
+from learners.fast_memory.decay import DAY_MS
+from learners.fast_memory.popularity import Popularity
+from learners.fast_memory.repeats import Repeats, sequel
+from learners.histories import Past
+from learners.mixture import CONTEXTS, LogPool, PoolConfig, context_of, log_softmax
+
+Floats = npt.NDArray[np.float32]
+
+FEATURES = ("covisitation", "popularity_day", "popularity", "popularity_quarter", "recency", "repeat", "met", "sequel")
+_START = (0.8, 0.15, 0.15, 0.1, 0.05, 0.6, 0.0, 0.6)
+REASONS = ("covisitation", "popularity", "popularity", "popularity", "recency", "repeat", "repeat", "repeat")
+COMPONENTS = {"covisitation": 0, "popularity": 2, "recency": 4, "repeat": 5}
+"""What is measured as an expert of its own -> its feature."""
+
+_BARRED = np.float32(-1e9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FastMemoryConfig:
+    """Settings of fast memory.
+
+    Args:
+        covisitation: See `CovisitationConfig`.
+        half_lives_ms: Half-lives of popularity: about a day, a week, a quarter.
+        background: Share of popularity mixed into co-visitation, so that no item is impossible, in (0, 1).
+        pool: How fast the weights learn.
+    """
+
+    covisitation: CovisitationConfig = field(default_factory=CovisitationConfig)
+    half_lives_ms: tuple[int, int, int] = (DAY_MS, 7 * DAY_MS, 90 * DAY_MS)
+    background: float = 0.05
+    pool: PoolConfig = field(default_factory=PoolConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What fast memory says for one history.
+
+    Args:
+        context: The pool's context.
+        features: One row per name in `FEATURES`, [K, N].
+        log_probabilities: All of them combined, [N].
+    """
+
+    context: int
+    features: Floats
+    log_probabilities: Floats
+
+
+class FastMemory:
+    """Decayed co-visitation, popularity, recency and repeat-consumption, combined by weights that are learned online too.
+
+    Args:
+        config: See `FastMemoryConfig`.
+    """
+
+    def __init__(self, config: FastMemoryConfig) -> None:
+        self.config = config
+        self.covisitation = Covisitation(config.covisitation)
+        self.popularity = Popularity(half_lives_ms=config.half_lives_ms)
+        self.repeats = Repeats()
+        self.pool = LogPool(FEATURES, start=_START, contexts=CONTEXTS, config=config.pool)
+        self.changed: dict[int, None] = {}  # item indexes with something new to tell, oldest change first
+        self.tables_changed = False
+
+    def reserve(self, items: int) -> None:
+        """Have room for this many items."""
+        self.covisitation.reserve(items)
+        self.popularity.reserve(items)
+
+    def opine(self, past: Past, now_ms: int, *, items: int, barred: Sequence[int] | npt.NDArray[np.int64]) -> Opinion:
+        """Score every item for one history; nothing is learned.
+
+        Args:
+            past: The history.
+            now_ms: Moment to rank for.
+            items: N, padding included.
+            barred: Item indexes that must not be ranked (padding, delisted).
+        """
+        self.reserve(items)
+        features = np.zeros((len(FEATURES), items), np.float32)
+        features[1:4] = self.popularity.log_counts(now_ms, items)
+        features[4] = self.popularity.log_age(now_ms, items)
+        background = np.exp(features[2])
+        scores = self.covisitation.scores(past, now_ms, items)
+        share = 1.0 if scores is None else self.config.background
+        background *= np.float32(share / background.sum())
+        if scores is not None:
+            background += scores * np.float32((1 - share) / scores.sum())
+        features[0] = np.log(background)
+        met, chances = self.repeats.chances(past, now_ms)
+        features[5, met] = np.log(chances * items)
+        features[6, met] = 1
+        if followers := sequel(past):
+            features[7, list(followers)] = np.log1p(5 * np.fromiter(followers.values(), np.float32, len(followers)))
+        context = context_of(len(past.items))
+        logits = self.pool.combine(context, features)
+        logits[barred] = _BARRED
+        return Opinion(context, features, log_softmax(logits))
+
+    def observe(self, item_index: int, past: Past, time_ms: int, opinion: Opinion | None) -> None:
+        """Learn from one interaction, at once.
+
+        Args:
+            item_index: What the person turned to.
+            past: The history before it.
+            time_ms: When.
+            opinion: What was said before it was known; None skips the weights (the item could not have been ranked).
+        """
+        self.reserve(item_index + 1)
+        if opinion is not None:
+            self.pool.learn(opinion.context, opinion.features, np.exp(opinion.log_probabilities), item_index)
+        self.repeats.observe(item_index, past, time_ms)
+        self.popularity.observe(item_index, time_ms)
+        for changed in self.covisitation.observe(item_index, past, time_ms).tolist():
+            self.changed.pop(changed, None)
+            self.changed[changed] = None
+        self.tables_changed = True
+
+    def contributions(self, opinion: Opinion, item_indexes: npt.NDArray[np.int64]) -> Floats:
+        """Return what each feature adds to the items' log-probability above the catalogue's mean, [K, n]."""
+        weights = self.pool.weights[opinion.context].astype(np.float32)[:, None]
+        above: Floats = opinion.features[:, item_indexes] - opinion.features[:, 1:].mean(axis=1, keepdims=True)
+        return weights * above
+
+    def get_state(self) -> dict[str, Any]:
+        return {
+            "covisitation": self.covisitation.get_state(),
+            "popularity": self.popularity.get_state(),
+            "repeats": self.repeats.get_state(),
+            "pool": self.pool.get_state(),
+            "changed": np.array(list(self.changed), np.int64),
+            "tables_changed": self.tables_changed,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.covisitation.set_state(state["covisitation"])
+        self.popularity.set_state(state["popularity"])
+        self.repeats.set_state(state["repeats"])
+        self.pool.set_state(state["pool"])
+        self.changed = dict.fromkeys(state["changed"].tolist())
+        self.tables_changed = bool(state["tables_changed"])

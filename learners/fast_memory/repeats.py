@@ -1,0 +1,97 @@
+"""What people come back to: how likely an item of the own history is next, learned by its age and its count there.
+
+The history itself is an argument, so whoever has it (a worker reads it from the feature store) can rank by it; what is learned
+is one small table shared by everybody.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from learners.fast_memory.decay import DAY_MS, HOUR_MS
+from learners.histories import Past
+
+Floats = npt.NDArray[np.float32]
+
+AGES_MS = np.array(
+    [HOUR_MS // 12, HOUR_MS // 2, 6 * HOUR_MS, DAY_MS, 4 * DAY_MS, 10 * DAY_MS, 20 * DAY_MS, 45 * DAY_MS], np.int64
+)
+MOST_COUNTED = 3
+BUCKETS = (len(AGES_MS) + 1) * MOST_COUNTED
+_PRIOR_EXPOSURES = 200.0
+_PRIOR_CHANCE = 0.002
+
+
+class Repeats:
+    """Chance of a repeat by time since the item was last met and how often it was, learned from every interaction.
+
+    >>> repeats = Repeats()
+    >>> past = Past(np.array([5, 6]), np.array([0, 0]))
+    >>> items, chances = repeats.chances(past, now_ms=0)
+    >>> items.tolist(), [f"{chance:.4f}" for chance in chances]
+    ([5, 6], ['0.0020', '0.0020'])
+    >>> repeats.observe(5, past, 0)
+    >>> [f"{chance:.4f}" for chance in repeats.chances(past, now_ms=0)[1]]
+    ['0.0069', '0.0069']
+    """
+
+    def __init__(self) -> None:
+        self.exposed = np.full(BUCKETS, _PRIOR_EXPOSURES)
+        self.repeated = np.full(BUCKETS, _PRIOR_EXPOSURES * _PRIOR_CHANCE)
+
+    def observe(self, item_index: int, past: Past, time_ms: int) -> None:
+        """Count every item of the history as a chance to repeat, and the one that was taken."""
+        if not len(past.items):
+            return
+        items, buckets = self._buckets(past, time_ms)
+        self.exposed += np.bincount(buckets, minlength=BUCKETS)
+        taken = np.searchsorted(items, item_index)
+        if taken < len(items) and items[taken] == item_index:
+            self.repeated[buckets[taken]] += 1
+
+    def chances(self, past: Past, now_ms: int) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Return the distinct items of the history, ascending, and the chance of each to be next."""
+        if not len(past.items):
+            return past.items, np.zeros(0, np.float32)
+        items, buckets = self._buckets(past, now_ms)
+        return items, (self.repeated[buckets] / self.exposed[buckets]).astype(np.float32)
+
+    @staticmethod
+    def _buckets(past: Past, now_ms: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        items, newest, counts = np.unique(past.items[::-1], return_index=True, return_counts=True)
+        ages = np.searchsorted(AGES_MS, now_ms - past.times_ms[::-1][newest], side="right")
+        return items, ages * MOST_COUNTED + np.minimum(counts, MOST_COUNTED) - 1
+
+    def get_state(self) -> dict[str, Any]:
+        return {"exposed": self.exposed.copy(), "repeated": self.repeated.copy()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.exposed = np.array(state["exposed"], np.float64)
+        self.repeated = np.array(state["repeated"], np.float64)
+
+
+def sequel(past: Past, *, steps: int = 3, reach: int = 5, decay: float = 0.6) -> dict[int, float]:
+    """Return what followed last time the newest items were met in this very history, item index -> weight.
+
+    Args:
+        past: The history.
+        steps: Newest interactions to look up earlier in the history.
+        reach: Followers to read at the place found.
+        decay: Each step and each follower further weighs this much less.
+
+    >>> sequel(Past(np.array([1, 2, 3, 1]), np.zeros(4, np.int64)), steps=1)
+    {2: 0.6, 3: 0.36}
+    """
+    items = past.items.tolist()
+    last = len(items) - 1
+    weights: dict[int, float] = {}
+    for step in range(min(steps, last)):
+        item = items[last - step]
+        for place in range(last - step - 1, -1, -1):
+            if items[place] == item:
+                for follower in range(place + 1, min(place + 1 + reach, last - step)):
+                    weight = decay ** (step + follower - place)
+                    weights[items[follower]] = weights.get(items[follower], 0.0) + weight
+                break
+    return weights

@@ -1,0 +1,463 @@
+"""The learner: score first, then learn; say when a round is due, what it learns from, and whether to take it back."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from learners.catalog import Catalog
+from learners.checkpoint import load_state, save_state
+from learners.drift import DriftConfig, DriftEvent
+from learners.fast_memory import COMPONENTS
+from learners.fast_memory.wire import ExpertUpdate, full_copy, take_updates
+from learners.gate import GateConfig
+from learners.histories import Histories, Past
+from learners.interactions import Interaction, code_of, is_target
+from learners.metrics import MISSED, MetricValue, PrequentialMetrics, gains_of, rank_of
+from learners.mixture import log_softmax, softmax
+from learners.model import ModelConfig
+from learners.pending import Pending
+from learners.ranker import Judgement, Ranker, RankerConfig, top_of
+from learners.releases import LoadedRelease
+from learners.replay import POPULARITY_BANDS, StratifiedReservoir, popularity_band
+from learners.round_input import RoundConfig, RoundInput
+from learners.shadow import PairedShadow, Rollback, ShadowConfig
+from learners.shared_expert import BLOCK, SharedExpert
+from learners.triggers import Trigger, TriggerConfig, Triggers
+from learners.watch import Watch
+
+Floats = npt.NDArray[np.float32]
+
+_BANDS_EVERY = 1_000  # interactions between two looks at what is popular
+_TOP = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerConfig:
+    """Settings of the learner.
+
+    Args:
+        ranker: Fast memory and the mixture.
+        trigger: When a round is due.
+        drift: The detectors.
+        shadow: The predecessor after a swap.
+        model: Shape of the shared model.
+        training: How a round trains.
+        gate: How a round is judged.
+        history_length: Interactions of any type kept per person.
+        max_users: People whose history is kept.
+        replay_capacity: Interactions in the replay buffer.
+        replay_rows: Replayed histories per round.
+        newest_window: Newest interactions held out for the gate.
+        frozen_cases: Cases of earlier windows kept to measure forgetting.
+        most_pending: Interactions waiting for a round at most.
+        metrics_window: Interactions per reported figure.
+    """
+
+    ranker: RankerConfig = field(default_factory=RankerConfig)
+    trigger: TriggerConfig = field(default_factory=TriggerConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
+    shadow: ShadowConfig = field(default_factory=ShadowConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: RoundConfig = field(default_factory=RoundConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    history_length: int = 50
+    max_users: int = 200_000
+    replay_capacity: int = 50_000
+    replay_rows: int = 512
+    newest_window: int = 1_000
+    frozen_cases: int = 1_000
+    most_pending: int = 100_000
+    metrics_window: int = 1_000
+
+
+class _Seen(NamedTuple):
+    """One target interaction and all that was known before it."""
+
+    interaction: Interaction
+    item_index: int
+    rankable: bool
+    past: Past
+    items: int
+
+
+class Learner:
+    """Everything that learns from the stream, behind one exact state.
+
+    Args:
+        catalog: Shared with whoever applies `catalog.items`.
+        config: See `LearnerConfig`.
+        seed: Source of every random choice.
+    """
+
+    def __init__(self, *, catalog: Catalog, config: LearnerConfig | None = None, seed: int = 0) -> None:
+        self.config = config = config or LearnerConfig()
+        self.catalog = catalog
+        self.seed = seed
+        self.ranker = Ranker(catalog=catalog, config=config.ranker)
+        self.histories = Histories(length=config.history_length, max_users=config.max_users)
+        self.quality = PrequentialMetrics(window=config.metrics_window)
+        self.watch = Watch(config.drift)
+        self.triggers = Triggers(config.trigger)
+        self._rng = np.random.default_rng(seed)
+        length = config.model.history_length
+        self.replay = StratifiedReservoir(capacity=config.replay_capacity, length=length, rng=self._rng)
+        self.pending = Pending(
+            length=length,
+            newest=config.newest_window,
+            frozen=config.frozen_cases,
+            most=config.most_pending,
+            rng=self._rng,
+        )
+        self.interactions = 0  # target interactions applied
+        self.rounds = 0
+        self._forgotten: dict[str, int] = {}
+        self._predecessor: SharedExpert | None = None
+        self._shadow: PairedShadow | None = None
+        self._bands: npt.NDArray[np.float64] = np.ones(len(POPULARITY_BANDS))
+        self._weights_changed = False
+
+    # ---- the stream -------------------------------------------------------------------------------------------------
+
+    def observe(self, interactions: Sequence[Interaction]) -> int:
+        """Score interactions with what was known before each of them, then learn them; returns how many were scored.
+
+        Results do not depend on how the stream is cut into calls.
+        """
+        scored = 0
+        start = 0
+        while start < len(interactions):
+            seen: list[_Seen] = []
+            room = BLOCK - self.interactions % BLOCK
+            while start < len(interactions) and len(seen) < room:
+                taken = self._take(interactions[start])
+                start += 1
+                if taken is not None:
+                    seen.append(taken)
+            self._learn(seen)
+            scored += len(seen)
+        return scored
+
+    def _take(self, interaction: Interaction) -> _Seen | None:
+        """Move one interaction into its user's history; returns what is to be scored, if it is a target."""
+        user_id, time_ms = interaction.user_id, interaction.event_time_ms
+        if user_id in self._forgotten and getattr(interaction, "appended_at_ms", time_ms) <= self._forgotten[user_id]:
+            return None
+        item_index = self.catalog.index_of(interaction.item_id)
+        items = len(self.catalog)
+        rankable = bool(item_index and self.catalog.active[item_index])
+        item_index = item_index or self.catalog.admit(interaction.item_id)
+        seen = None
+        if is_target(interaction.event_type):
+            past = self.histories.past(user_id)
+            if interaction.late:
+                before = past.times_ms <= time_ms
+                past = Past(past.items[before], past.times_ms[before])
+            seen = _Seen(interaction, item_index, rankable, past, items)
+        self.histories.append(user_id, item_index, time_ms, code_of(interaction.event_type))
+        return seen
+
+    def _learn(self, seen: Sequence[_Seen]) -> None:
+        if not seen:
+            return
+        pasts = [each.past for each in seen]
+        first = self.interactions % BLOCK
+        shared = self._logits(self.ranker.shared, pasts, first)
+        shadow = self._logits(self._predecessor, pasts, first)
+        for place, each in enumerate(seen):
+            barred = self.ranker.barred(each.items)
+            judgement = self.ranker.judge(
+                each.past,
+                each.interaction.event_time_ms,
+                items=each.items,
+                barred=barred,
+                shared_logits=None if shared is None else shared[place],
+            )
+            self._measure(each, judgement, barred, None if shadow is None else shadow[place])
+            self._absorb(each, judgement)
+
+    @staticmethod
+    def _logits(expert: SharedExpert | None, pasts: Sequence[Past], first: int) -> Floats | None:
+        if expert is None:
+            return None
+        expert.refresh()
+        return expert.logits(pasts, first=first)
+
+    def _measure(
+        self, each: _Seen, judgement: Judgement, barred: npt.NDArray[np.int64], shadow: Floats | None
+    ) -> None:
+        """Add one interaction to metrics, detectors and the shadow."""
+        target = each.item_index
+        opinion = judgement.opinion
+        scores = {"mixture": judgement.logits, "fast_memory": opinion.log_probabilities}
+        if judgement.shared is not None:
+            scores["shared_model"] = judgement.shared
+        for name, feature in COMPONENTS.items():
+            scores[name] = opinion.features[feature]
+        if each.rankable:
+            ranks = {name: rank_of(its_scores, target) for name, its_scores in scores.items()}
+            loss = -float(log_softmax(judgement.logits)[target])
+        else:
+            ranks, loss = dict.fromkeys(scores, MISSED), float(np.log(each.items))
+        when = {"event_time_ms": each.interaction.event_time_ms, "interactions": self.interactions + 1}
+        gains = self.quality.add(
+            ranks,
+            shown=top_of(judgement.logits, _TOP).tolist(),
+            items=each.items,
+            model_version=self.ranker.model_version,
+            event_time_ms=each.interaction.event_time_ms,
+        )
+        past = each.past
+        alarms = (
+            self.watch.quality(gains, loss, **when),
+            self.watch.features(
+                each.interaction,
+                gap_ms=each.interaction.event_time_ms - int(past.times_ms[-1]) if len(past.items) else None,
+                new_item=not each.rankable,
+                history_length=len(past.items),
+                interactions=self.interactions + 1,
+            ),
+        )
+        for alarm in alarms:
+            if alarm is not None:
+                self.triggers.alarm(alarm.metric)
+        if self._shadow is not None and self._predecessor is not None and shadow is not None and each.rankable:
+            if alarms[0] is not None:
+                self._shadow.alarm()
+            row = self._predecessor.log_probabilities(shadow, items=each.items, barred=barred)
+            rival = gains_of(rank_of(row, target))
+            self._shadow.add(successor=gains["shared_model"][1], predecessor=rival[1])
+            if self._shadow.over and self._shadow.verdict() is None:
+                self._predecessor = self._shadow = None
+
+    def _absorb(self, each: _Seen, judgement: Judgement) -> None:
+        """Learn one interaction, at once."""
+        interaction, item_index, past = each.interaction, each.item_index, each.past
+        time_ms = interaction.event_time_ms
+        self.interactions += 1
+        if each.rankable and judgement.shared is not None:
+            self.ranker.mixture.learn(
+                judgement.opinion.context, judgement.experts, softmax(judgement.logits), item_index
+            )
+            self._weights_changed = True
+        self.ranker.memory.observe(item_index, past, time_ms, judgement.opinion if each.rankable else None)
+        counts = self.ranker.memory.popularity.counts[-1]
+        if self.interactions % _BANDS_EVERY == 1:
+            self._bands = np.quantile(counts.values[1 : each.items], POPULARITY_BANDS)
+        band = popularity_band(float(counts.values[item_index]), self._bands)
+        history = past.items.tolist()
+        self.replay.add(interaction.user_id, history, item_index, time_ms=time_ms, band=band)
+        self.pending.add(interaction.user_id, history, item_index, time_ms=time_ms, arrival=self.interactions)
+        self.triggers.add()
+
+    # ---- rounds -----------------------------------------------------------------------------------------------------
+
+    def due(self, now_ms: int) -> Trigger | None:
+        """Return why a round is due at `now_ms` (any clock that rises), or None."""
+        return self.triggers.due(now_ms)
+
+    def round_input(
+        self,
+        trigger: Trigger,
+        *,
+        text_vectors: Floats,
+        incumbent: Path | None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> RoundInput:
+        """Return what a round learns from; the interactions in it come back with `abandon_round` if it fails.
+
+        Args:
+            trigger: Why; the triggers begin to count anew.
+            text_vectors: Text vector of every catalogue item, [N, T]; zeros where there is none. Items admitted since may be missing.
+            incumbent: Directory of the release in use.
+            facts: Kept in the release's manifest.
+        """
+        config = self.config
+        items = len(self.catalog)
+        tokens, mask = self.pending.take(arrivals=self.interactions)
+        replayed = self.replay.sample(config.replay_rows if incumbent is not None else 0)
+        newest_histories, newest_targets = self.pending.newest()
+        frozen_histories, frozen_targets = self.pending.frozen()
+        self.pending.freeze()
+        self.triggers.reset(trigger.at_ms)
+        self.rounds += 1
+        vectors = np.zeros((items, config.model.text_width), np.float32)
+        vectors[: len(text_vectors)] = text_vectors[:items]
+        return RoundInput(
+            tokens=np.concatenate([tokens, replayed]),
+            loss_mask=np.concatenate([mask, replayed[:, 1:] > 0]),
+            weight=np.ones(len(tokens) + len(replayed), np.float32),
+            replayed=np.arange(len(tokens) + len(replayed)) >= len(tokens),
+            newest_histories=newest_histories,
+            newest_targets=newest_targets,
+            frozen_histories=frozen_histories,
+            frozen_targets=frozen_targets,
+            item_ids=list(self.catalog.item_ids),
+            text_vectors=vectors,
+            active=self.catalog.active.copy(),
+            model=config.model,
+            training=config.training,
+            gate=config.gate,
+            seed=int(self._rng.integers(2**31)),
+            incumbent=incumbent,
+            facts={
+                "trigger": trigger.kind,
+                "trigger_detail": trigger.detail,
+                "interactions": self.interactions,
+                **(facts or {}),
+            },
+        )
+
+    def adopt(self, release: LoadedRelease | None, *, shadow: bool = True) -> None:
+        """Score with a release from the next interaction on; the round that made it is done.
+
+        Args:
+            release: The new one; None falls back to fast memory alone.
+            shadow: Whether the predecessor goes on scoring; False after a rollback and at start.
+        """
+        predecessor = self.ranker.shared
+        self.pending.done()
+        self.ranker.adopt(release)
+        self._predecessor = self._shadow = None
+        if shadow and predecessor is not None and release is not None and self.config.shadow.interactions:
+            self._predecessor = predecessor
+            self._shadow = PairedShadow(predecessor=predecessor.version, config=self.config.shadow)
+
+    def abandon_round(self) -> None:
+        """Let the interactions of a failed or refused round wait for the next one."""
+        self.pending.put_back()
+
+    def should_roll_back(self) -> Rollback | None:
+        """Return why the predecessor should serve again, or None."""
+        return self._shadow.verdict() if self._shadow is not None else None
+
+    # ---- people -----------------------------------------------------------------------------------------------------
+
+    def forget(self, user_id: str, requested_at_ms: int) -> int:
+        """Remove what is held of a person's interactions up to a time; returns how many pieces went.
+
+        Interactions appended up to that time that are still to come are ignored.
+        """
+        self._forgotten[user_id] = max(requested_at_ms, self._forgotten.get(user_id, requested_at_ms))
+        return (
+            self.histories.forget(user_id, until_ms=requested_at_ms)
+            + self.replay.forget(user_id, until_ms=requested_at_ms)
+            + self.pending.forget(user_id, until_ms=requested_at_ms)
+        )
+
+    def remembers(self, user_id: str) -> bool:
+        """Say whether anything of a person is held."""
+        return user_id in self.histories or user_id in self.replay.user_ids() or user_id in self.pending.user_ids()
+
+    # ---- what others are told -----------------------------------------------------------------------------------------
+
+    def metrics(self) -> list[MetricValue]:
+        """Return, once, the figures of completed windows."""
+        return self.quality.drain()
+
+    def drifts(self) -> list[DriftEvent]:
+        """Return, once, what the detectors reported."""
+        return self.watch.monitor.drain()
+
+    def expert_updates(self, *, limit: int | None = None) -> Iterator[ExpertUpdate]:
+        """Hand out, once, what workers need to rank as this learner would: weights first, then items.
+
+        Args:
+            limit: Most items handed out; the longest-waiting first, the others wait for the next call.
+        """
+        if self._weights_changed:
+            self._weights_changed = False
+            yield self.ranker.mixture_update()
+        yield from take_updates(self.ranker.memory, self.catalog, limit=limit)
+
+    def full_copy(self) -> Iterator[ExpertUpdate]:
+        """Hand out all of it."""
+        yield self.ranker.mixture_update()
+        yield from full_copy(self.ranker.memory, self.catalog)
+
+    def totals(self) -> dict[str, dict[str, float]]:
+        """Return every expert's quality since the first interaction."""
+        return self.quality.totals()
+
+    # ---- state --------------------------------------------------------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        """Return everything but catalogue entries' texts and the releases' weights, which live elsewhere."""
+        return {
+            "format": 1,
+            "interactions": self.interactions,
+            "rounds": self.rounds,
+            "catalog": self.catalog.get_state(),
+            "random": self._rng.bit_generator.state,
+            "bands": self._bands.copy(),
+            "forgotten": self._forgotten,
+            "weights_changed": self._weights_changed,
+            "ranker": self.ranker.get_state(),
+            "histories": self.histories.get_state(),
+            "quality": self.quality.get_state(),
+            "watch": self.watch.get_state(),
+            "triggers": self.triggers.get_state(),
+            "replay": self.replay.get_state(),
+            "pending": self.pending.get_state(),
+            "model_version": self.ranker.model_version,
+            "shadow": self._shadow.get_state() if self._shadow else None,
+        }
+
+    def set_state(self, state: dict[str, Any], *, release_of: Callable[[int], LoadedRelease | None]) -> None:
+        """Become what `get_state` described.
+
+        Args:
+            state: From `get_state`.
+            release_of: Loads a release by its version; None where it is gone, which leaves fast memory alone.
+        """
+        self.interactions, self.rounds = state["interactions"], state["rounds"]
+        self.catalog.set_state(state["catalog"])
+        self._rng.bit_generator.state = state["random"]
+        self._bands = np.array(state["bands"])
+        self._forgotten = dict(state["forgotten"])
+        self._weights_changed = state["weights_changed"]
+        self.ranker.set_state(state["ranker"])
+        self.histories.set_state(state["histories"])
+        self.quality.set_state(state["quality"])
+        self.watch.set_state(state["watch"])
+        self.triggers.set_state(state["triggers"])
+        self.replay.set_state(state["replay"])
+        self.pending.set_state(state["pending"])
+        self.adopt(release_of(state["model_version"]) if state["model_version"] else None, shadow=False)
+        shadow = state["shadow"]
+        if shadow and self.ranker.shared is not None and (release := release_of(shadow["predecessor"])) is not None:
+            self._predecessor = SharedExpert(release, self.catalog, self.ranker.text_vectors)
+            self._shadow = PairedShadow(predecessor=release.version, config=self.config.shadow)
+            self._shadow.set_state(shadow)
+
+    def save(self, folder: Path, *, extra: Mapping[str, Any] | None = None) -> None:
+        """Write a checkpoint, whole or not at all.
+
+        Args:
+            folder: Replaced in one step; an existing empty directory is written into.
+            extra: JSON-able facts of the caller, such as offsets; `load` returns them.
+
+        Raises:
+            ReleaseWriteError: If the disk refuses; what was there before is untouched.
+        """
+        save_state(folder, {"learner": self.get_state(), "extra": dict(extra or {})})
+
+    def load(self, folder: Path, *, release_of: Callable[[int], LoadedRelease | None]) -> dict[str, Any] | None:
+        """Become what `save` wrote and return its `extra`, or return None if nothing was ever written there.
+
+        Args:
+            folder: As given to `save`.
+            release_of: Loads a release by its version; None where it is gone.
+
+        Raises:
+            CorruptCheckpointError: If the files cannot be read.
+        """
+        state = load_state(folder)
+        if state is None:
+            return None
+        self.set_state(state["learner"], release_of=release_of)
+        extra: dict[str, Any] = state["extra"]
+        return extra

@@ -1,0 +1,256 @@
+"""The scoring function: what the learner measures and what workers serve."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from learners.catalog import Catalog
+from learners.fast_memory import FEATURES, REASONS, FastMemory, FastMemoryConfig, Opinion
+from learners.fast_memory.wire import ExpertUpdate, apply_update, table_rows, table_update
+from learners.histories import EMPTY_PAST, Past
+from learners.interactions import is_target
+from learners.mixture import CONTEXTS, LogPool, PoolConfig, softmax
+from learners.releases import LoadedRelease
+from learners.shared_expert import BLOCK, SharedExpert
+
+Floats = npt.NDArray[np.float32]
+
+EXPERTS = ("shared_model", "fast_memory")
+_MIXTURE = "mixture"
+_BARRED = np.float32(-1e9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankerConfig:
+    """Settings of the mixture and of what it mixes.
+
+    Args:
+        memory: See `FastMemoryConfig`.
+        mixture: How fast the mixture's weights learn.
+        start: Weights of shared model and fast memory to begin with.
+    """
+
+    memory: FastMemoryConfig = field(default_factory=FastMemoryConfig)
+    mixture: PoolConfig = field(default_factory=PoolConfig)
+    start: tuple[float, float] = (0.3, 0.8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankRequest:
+    """One person to rank the catalogue for.
+
+    Args:
+        item_ids: The history, oldest first.
+        times_ms: When each was met.
+        event_types: What each was; None: all are of target types.
+        now_ms: Moment to rank for, by the events' clock (such as the newest event's time).
+        exclude: Items that must not be ranked.
+    """
+
+    item_ids: Sequence[str] = ()
+    times_ms: Sequence[int] = ()
+    event_types: Sequence[str] | None = None
+    now_ms: int
+    exclude: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One place of a ranking.
+
+    Args:
+        item_id: What.
+        score: Its probability to be next, by the mixture.
+        reason: The expert that contributed most: `shared_model`, `covisitation`, `popularity`, `recency` or `repeat`.
+    """
+
+    item_id: str
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Everything said about one history.
+
+    Args:
+        opinion: Fast memory's.
+        shared: Log-probabilities of the shared model [N]; None without a release.
+        logits: The mixture's, [N]; barred items are far below all others.
+    """
+
+    opinion: Opinion
+    shared: Floats | None
+    logits: Floats
+
+    @property
+    def experts(self) -> Floats:
+        """Log-probabilities of the mixture's experts, [2, N]; only where there is a release."""
+        return np.stack([self.shared, self.opinion.log_probabilities])  # type: ignore[list-item]
+
+
+class Ranker:
+    """Combine the released model and fast memory into one ranking of the whole catalogue.
+
+    Args:
+        catalog: Item indexes and what may be ranked; shared with whoever keeps it up to date.
+        config: See `RankerConfig`.
+    """
+
+    def __init__(self, *, catalog: Catalog, config: RankerConfig | None = None) -> None:
+        self.config = config or RankerConfig()
+        self.catalog = catalog
+        self.memory = FastMemory(self.config.memory)
+        self.mixture = LogPool(EXPERTS, start=self.config.start, contexts=CONTEXTS, config=self.config.mixture)
+        self.shared: SharedExpert | None = None
+        self.text_vectors: dict[int, Floats] = {}
+
+    @property
+    def model_version(self) -> int:
+        """Of the release in use; 0 for none."""
+        return self.shared.version if self.shared else 0
+
+    def adopt(self, release: LoadedRelease | None) -> None:
+        """Use a release from the next ranking on; None falls back to fast memory alone."""
+        expert = None
+        if release is not None:
+            expert = SharedExpert(release, self.catalog, self.text_vectors)
+            expert.refresh()
+        self.shared = expert
+
+    def describe(self, item_id: str, text_vector: Floats) -> None:
+        """Say what an item's text means, so that a release that has never seen it can score it."""
+        self.text_vectors[self.catalog.admit(item_id)] = text_vector
+
+    def barred(self, items: int) -> npt.NDArray[np.int64]:
+        """Return the item indexes below `items` that must not be ranked."""
+        return np.flatnonzero(~self.catalog.active[:items])
+
+    def judge(
+        self, past: Past, now_ms: int, *, items: int, barred: npt.NDArray[np.int64], shared_logits: Floats | None
+    ) -> Judgement:
+        """Score every item for one history: the one function behind every metric and every ranking.
+
+        Args:
+            past: The history.
+            now_ms: Moment to rank for.
+            items: N, padding included.
+            barred: Item indexes that must not be ranked.
+            shared_logits: This history's row of `SharedExpert.logits`; None without a release.
+        """
+        opinion = self.memory.opine(past, now_ms, items=items, barred=barred)
+        if shared_logits is None or self.shared is None:
+            return Judgement(opinion, None, opinion.log_probabilities)
+        shared = self.shared.log_probabilities(shared_logits, items=items, barred=barred)
+        logits = self.mixture.combine(opinion.context, np.stack([shared, opinion.log_probabilities]))
+        logits[barred] = _BARRED
+        return Judgement(opinion, shared, logits)
+
+    def rank(self, requests: Sequence[RankRequest], k: int) -> list[list[Ranked]]:
+        """Rank the catalogue for every request: at most `k` items each, best first.
+
+        Raises:
+            ValueError: If `k` is below 1.
+        """
+        if k < 1:
+            message = f"k is {k}; expected at least 1"
+            raise ValueError(message)
+        items = len(self.catalog)
+        barred = self.barred(items)
+        pasts = [self._past(request) for request in requests]
+        if self.shared is not None:
+            self.shared.refresh()
+        rankings: list[list[Ranked]] = []
+        for start in range(0, len(requests), BLOCK):
+            block = pasts[start : start + BLOCK]
+            logits = self.shared.logits(block) if self.shared else None
+            for place, (past, request) in enumerate(zip(block, requests[start : start + BLOCK], strict=True)):
+                row = None if logits is None else logits[place]
+                judgement = self.judge(past, request.now_ms, items=items, barred=barred, shared_logits=row)
+                rankings.append(self._top(judgement, request, k))
+        return rankings
+
+    def apply(self, update: ExpertUpdate) -> bool:
+        """Put a record of `experts.updates` into this replica; says whether it was understood.
+
+        Raises:
+            msgspec.ValidationError: If the payload is not what its expert writes.
+        """
+        if apply_update(self.memory, self.catalog, update):
+            return True
+        if update.key == _MIXTURE:
+            self.mixture.weights = np.array(table_rows(update), np.float64)
+            return True
+        return False
+
+    def mixture_update(self) -> ExpertUpdate:
+        """Return the mixture's weights as a record of `experts.updates`."""
+        return table_update(_MIXTURE, self.mixture.weights.tolist())
+
+    def _past(self, request: RankRequest) -> Past:
+        if not len(request.item_ids):
+            return EMPTY_PAST
+        items = self.catalog.indexes_of(request.item_ids).astype(np.int64)
+        times = np.array(request.times_ms, np.int64)
+        kept = items > 0
+        if request.event_types is not None:
+            kept &= np.fromiter(map(is_target, request.event_types), np.bool_, len(items))
+        return Past(items[kept], times[kept])
+
+    def _top(self, judgement: Judgement, request: RankRequest, k: int) -> list[Ranked]:
+        scores = judgement.logits
+        if request.exclude:
+            scores = scores.copy()
+            scores[self.catalog.indexes_of(request.exclude)] = _BARRED
+        best = top_of(scores, k)
+        if not len(best):
+            return []
+        probabilities = softmax(scores)[best].tolist()
+        return [
+            Ranked(self.catalog.item_ids[item], probability, reason)
+            for item, probability, reason in zip(
+                best.tolist(), probabilities, self._reasons(judgement, best), strict=True
+            )
+        ]
+
+    def _reasons(self, judgement: Judgement, items: npt.NDArray[np.int64]) -> list[str]:
+        """Return the name that added most to each item's score above the catalogue's mean."""
+        by_name: dict[str, Any] = {}
+        contributions = self.memory.contributions(judgement.opinion, items)
+        share = 1.0
+        if judgement.shared is not None:
+            of_shared, share = self.mixture.weights[judgement.opinion.context].tolist()
+            real = judgement.shared[judgement.logits > _BARRED]
+            by_name["shared_model"] = of_shared * (judgement.shared[items] - real.mean())
+        for reason, contribution in zip(REASONS, contributions, strict=True):
+            by_name[reason] = by_name.get(reason, 0) + share * contribution
+        names = list(by_name)
+        return [names[place] for place in np.stack(list(by_name.values())).argmax(axis=0).tolist()]
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what was learned; the catalogue and the release are kept by others."""
+        return {"memory": self.memory.get_state(), "mixture": self.mixture.get_state(), "features": list(FEATURES)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Become what `get_state` described."""
+        self.memory.set_state(state["memory"])
+        self.mixture.set_state(state["mixture"])
+
+
+def top_of(scores: Floats, k: int) -> npt.NDArray[np.int64]:
+    """Return the indexes of the best `k` scores, best first, the lower index first among equals; barred ones never.
+
+    >>> top_of(np.array([-1e9, 0.5, 0.7, 0.7, 0.1], np.float32), 3).tolist()
+    [2, 3, 1]
+    """
+    least = np.float32(_BARRED)
+    if k < len(scores):
+        least = max(least, np.partition(scores, len(scores) - k)[len(scores) - k])
+    candidates = np.flatnonzero(scores >= least)
+    candidates = candidates[scores[candidates] > _BARRED]
+    order = np.argsort(-scores[candidates], kind="stable")[:k]
+    best: npt.NDArray[np.int64] = candidates[order]
+    return best

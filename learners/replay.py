@@ -1,0 +1,151 @@
+"""Replay buffers: stored interactions to learn from again."""
+
+from collections.abc import Sequence
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+Indexes = npt.NDArray[np.int32]
+
+POPULARITY_BANDS = (0.5, 0.8, 0.95)  # shares of the catalogue, least popular first, that bound the bands
+
+
+class StratifiedReservoir:
+    """A uniform sample of everything ever added, within each stratum: user hash x popularity of the item.
+
+    Every stratum owns the same share of the places and runs Algorithm R on them, so rare items and all users stay
+    represented, and each stratum's sample is uniform over time: old seasons stay.
+
+    Args:
+        capacity: Most interactions held at once; at least one per stratum.
+        length: L, history kept with each interaction.
+        user_groups: Number of user hash groups.
+        rng: Source of every random choice.
+
+    Raises:
+        ValueError: If `capacity` is below the number of strata.
+
+    Source: Vitter, "Random Sampling with a Reservoir", ACM TOMS 11(1), 1985, Algorithm R, one per stratum.
+
+    >>> buffer = StratifiedReservoir(capacity=32, length=3, rng=np.random.default_rng(0))
+    >>> buffer.add("ann", [4, 5], 6, time_ms=10, band=0)
+    >>> buffer.sample(1)[0].tolist()
+    [0, 4, 5, 6]
+    >>> buffer.forget("ann", until_ms=10), len(buffer)
+    (1, 0)
+    """
+
+    def __init__(self, *, capacity: int, length: int, rng: np.random.Generator, user_groups: int = 8) -> None:
+        strata = user_groups * (len(POPULARITY_BANDS) + 1)
+        if capacity < strata:
+            message = f"replay capacity is {capacity}; expected at least {strata}, one per stratum"
+            raise ValueError(message)
+        self.capacity, self.length, self.user_groups = capacity, length, user_groups
+        self.seen = np.zeros(strata, np.int64)
+        self.admitted = 0
+        self._room = capacity // strata
+        self._held = np.zeros(strata, np.int64)
+        self._rng = rng
+        self._tokens: Indexes = np.zeros((strata, self._room, length + 1), np.int32)
+        self._times_ms = np.zeros((strata, self._room), np.int64)
+        self._users: list[list[str]] = [[] for _ in range(strata)]
+
+    def __len__(self) -> int:
+        return int(self._held.sum())
+
+    def add(self, user_id: str, history: Sequence[int], item_index: int, *, time_ms: int, band: int) -> None:
+        """Offer one interaction; it is kept or not.
+
+        Args:
+            user_id: Whose.
+            history: Item indexes before it, oldest first; the last L are kept.
+            item_index: The item.
+            time_ms: When.
+            band: Popularity band of the item, 0 (rare) to `len(POPULARITY_BANDS)`.
+        """
+        stratum = crc32(user_id.encode()) % self.user_groups * (len(POPULARITY_BANDS) + 1) + band
+        self.seen[stratum] += 1
+        place = int(self._held[stratum])
+        if place < self._room:
+            self._held[stratum] += 1
+            self._users[stratum].append(user_id)
+        elif (place := int(self._rng.integers(self.seen[stratum]))) >= self._room:
+            return
+        self.admitted += 1
+        kept = history[-self.length :]
+        row = self._tokens[stratum, place]
+        row[: self.length - len(kept)] = 0
+        row[self.length - len(kept) : self.length] = kept
+        row[self.length] = item_index
+        self._times_ms[stratum, place] = time_ms
+        self._users[stratum][place] = user_id
+
+    def sample(self, rows: int) -> Indexes:
+        """Return interactions with their histories, left-padded, item last, int32 [<= rows, L+1]; none twice."""
+        strata, places = self._all_places()
+        chosen = self._rng.choice(len(strata), size=min(rows, len(strata)), replace=False)
+        tokens: Indexes = self._tokens[strata[chosen], places[chosen]]
+        return tokens
+
+    def forget(self, user_id: str, *, until_ms: int) -> int:
+        """Remove a person's interactions up to and including a time; returns how many went."""
+        first = crc32(user_id.encode()) % self.user_groups * (len(POPULARITY_BANDS) + 1)
+        gone = 0
+        for stratum in range(first, first + len(POPULARITY_BANDS) + 1):
+            users = self._users[stratum]
+            for place in range(len(users) - 1, -1, -1):
+                if users[place] == user_id and self._times_ms[stratum, place] <= until_ms:
+                    last = len(users) - 1  # the last one takes its place
+                    users[place] = users[last]
+                    self._tokens[stratum, place] = self._tokens[stratum, last]
+                    self._times_ms[stratum, place] = self._times_ms[stratum, last]
+                    self._tokens[stratum, last] = 0
+                    users.pop()
+                    self._held[stratum] -= 1
+                    gone += 1
+        return gone
+
+    def user_ids(self) -> set[str]:
+        """Return everybody who is held."""
+        return {user_id for users in self._users for user_id in users}
+
+    def _all_places(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        strata = np.repeat(np.arange(len(self._held)), self._held)
+        places = np.concatenate([np.arange(held) for held in self._held])
+        return strata, places
+
+    def get_state(self) -> dict[str, Any]:
+        """Return everything but the random state, which the owner of the generator keeps."""
+        strata, places = self._all_places()
+        return {
+            "seen": self.seen.copy(),
+            "held": self._held.copy(),
+            "admitted": self.admitted,
+            "tokens": self._tokens[strata, places],
+            "times_ms": self._times_ms[strata, places],
+            "users": [user_id for users in self._users for user_id in users],
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Become what `get_state` described."""
+        self.seen, self._held = np.array(state["seen"]), np.array(state["held"])
+        self.admitted = state["admitted"]
+        self._tokens[:] = 0
+        strata, places = self._all_places()
+        self._tokens[strata, places] = state["tokens"]
+        self._times_ms[strata, places] = state["times_ms"]
+        self._users, end = [], 0
+        for held in self._held.tolist():
+            start, end = end, end + held
+            self._users.append(state["users"][start:end])
+
+
+def popularity_band(count: float, bounds: npt.NDArray[np.floating[Any]]) -> int:
+    """Return the band of an item from its count and the counts that bound the bands.
+
+    >>> popularity_band(3, np.array([1.0, 5.0, 50.0]))
+    1
+    """
+    return int(np.searchsorted(bounds, count, side="left"))

@@ -1,0 +1,104 @@
+"""The shared model as an expert: a release's opinion on every item of the catalogue, whatever the release knows of it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from learners.catalog import Catalog
+from learners.histories import Past
+from learners.mixture import log_softmax
+from learners.releases import LoadedRelease
+
+Floats = npt.NDArray[np.float32]
+
+BLOCK = 64
+"""Histories that are encoded together. A float's last bits depend on the shape of the multiplication it comes from, so scoring
+always uses this one shape, each history at the place that its number in the stream gives it: however a stream is cut
+into calls, the scores are the same to the bit."""
+
+_ROWS_STEP = 1_024
+
+
+class SharedExpert:
+    """A release, its items re-ordered to the catalogue's indexes.
+
+    Items the release has never seen are scored by their text vector where one was given, else like the average item.
+
+    Args:
+        release: The model.
+        catalog: Item indexes.
+        text_vectors: `item_index` -> text vector [T] of items that came after the release.
+    """
+
+    def __init__(self, release: LoadedRelease, catalog: Catalog, text_vectors: Mapping[int, Floats]) -> None:
+        self.release = release
+        self.version = release.version
+        self._catalog = catalog
+        self._text_vectors = text_vectors
+        self._source = torch.from_numpy(release.item_matrix)
+        width = release.item_matrix.shape[1]
+        self._matrix = torch.zeros(0, width)
+        self._known: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._items = 0
+        self._blind: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+
+    def refresh(self) -> None:
+        """Take in items and text vectors that are new since the last call."""
+        items = len(self._catalog)
+        if items > len(self._matrix):
+            rows = -(-items // _ROWS_STEP) * _ROWS_STEP
+            matrix = torch.zeros(rows, self._source.shape[1])
+            matrix[: len(self._matrix)] = self._matrix
+            known = np.zeros(rows, np.bool_)
+            known[: len(self._known)] = self._known
+            self._matrix, self._known = matrix, known
+        index_of = self.release.index_of
+        new = range(max(1, self._items), items)
+        pairs = [(index, row) for index in new if (row := index_of.get(self._catalog.item_ids[index], 0))]
+        if pairs:
+            indexes, rows_of = (list(column) for column in zip(*pairs, strict=True))
+            self._matrix[indexes] = self._source[rows_of]
+            self._known[indexes] = True
+        described = [index for index in range(1, items) if not self._known[index] and index in self._text_vectors]
+        if described:
+            vectors = np.stack([self._text_vectors[index] for index in described])
+            self._matrix[described] = torch.from_numpy(self.release.encode_new_items(vectors))
+            self._known[described] = True
+        self._items = items
+        self._blind = np.flatnonzero(~self._known[:items])[1:]
+
+    def logits(self, pasts: Sequence[Past], *, first: int = 0) -> Floats:
+        """Return scores of every row of the catalogue for some histories, [len(pasts), >= N].
+
+        Args:
+            pasts: At most `BLOCK - first` histories.
+            first: Place of the first in its block; the same history at the same place gives the same bits.
+        """
+        length = self.release.model.config.history_length
+        padded = torch.zeros(BLOCK, length, dtype=torch.int64)
+        lengths = torch.zeros(BLOCK, dtype=torch.int64)
+        for place, past in enumerate(pasts, start=first):
+            items = past.items[-length:]
+            items = items[self._known[items]]
+            padded[place, : len(items)] = torch.from_numpy(items)
+            lengths[place] = len(items)
+        with torch.inference_mode():
+            users = self.release.model.newest(self._matrix[padded], lengths)
+            logits: Floats = (users @ self._matrix.T).numpy()
+        return logits[first : first + len(pasts)]
+
+    def log_probabilities(self, logits: Floats, *, items: int, barred: npt.NDArray[np.int64]) -> Floats:
+        """Return log-probabilities [N] from one row of `logits`.
+
+        Args:
+            logits: One row.
+            items: N, padding included.
+            barred: Item indexes that must not be ranked.
+        """
+        row = logits[:items].copy()
+        if len(blind := self._blind[self._blind < items]):
+            row[blind] = row[self._known[:items]].mean()
+        row[barred] = np.float32(-1e9)
+        return log_softmax(row)
