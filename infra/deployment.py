@@ -37,6 +37,7 @@ class Deployment:
         self._stack = ExitStack()
         self._log_dir = (settings.data_dir / "logs").absolute()
         self.embedded_kafka: EmbeddedKafka | None = None
+        self.embedded_postgres: EmbeddedPostgres | None = None
         self.workers = tuple(f"worker-{number}" for number in range(1, workers + 1))
         self.bootstrap_servers = settings.kafka.bootstrap_servers or ""
         self.postgres_url = settings.postgres.url.get_secret_value() if settings.postgres.url else ""
@@ -71,6 +72,11 @@ class Deployment:
         """The workers' HTTP addresses."""
         return tuple(self.urls[name] for name in self.workers)
 
+    def pids(self) -> dict[str, int]:
+        """The process ids of everything that runs, by name."""
+        parts = {"kafka": self.embedded_kafka, "postgres": self.embedded_postgres}
+        return {name: part.pid for name, part in parts.items() if part is not None} | self.supervisor.pids()
+
     def start_stores(self) -> None:
         """Start Kafka and Postgres where they are missing, and create topics, features and tables.
 
@@ -85,7 +91,8 @@ class Deployment:
             self.bootstrap_servers = self.embedded_kafka.bootstrap_servers
         if not self.postgres_url:
             log = self._stack.enter_context((self._log_dir / "postgres.log").open("ab"))
-            self.postgres_url = self._stack.enter_context(EmbeddedPostgres(log=log)).url
+            self.embedded_postgres = self._stack.enter_context(EmbeddedPostgres(log=log))
+            self.postgres_url = self.embedded_postgres.url
         self.cluster_id = asyncio.run(cluster_id(self.connection))
         apply_features(postgres_url=self.postgres_url, history_dir=self.settings.data_dir / "history")
 

@@ -54,6 +54,7 @@ class Tally:
 
     times_ms: dict[str, list[int]] = field(default_factory=dict)
     events: list[tuple[int, str, str]] = field(default_factory=list)  # time, item_id, type
+    history_length: int = HISTORY_LENGTH
 
     def counts(self) -> dict[str, int]:
         """Lifetime counts by event type."""
@@ -66,7 +67,7 @@ class Tally:
     def history(self) -> list[tuple[str, int, str]]:
         """The last events as (item_id, time, type), by event time and then arrival, oldest first."""
         ordered = sorted(self.events, key=lambda event: event[0])  # stable: equal times stay in order of arrival
-        return [(item_id, time_ms, name) for time_ms, item_id, name in ordered[-HISTORY_LENGTH:]]
+        return [(item_id, time_ms, name) for time_ms, item_id, name in ordered[-self.history_length :]]
 
     def decayed(self, event_type: str, half_life: str, *, at_ms: int) -> float:
         """The counter of one event type and half-life at a time."""
@@ -111,6 +112,7 @@ def recount(
     allowed_lateness_ms: int,
     rejected: Collection[str] = frozenset(),
     erasures: Mapping[str, int] | None = None,
+    history_length: int = HISTORY_LENGTH,
 ) -> Recount:
     """Count a log as the promises say: each event_id once, late ones aside, erased people not at all.
 
@@ -119,6 +121,7 @@ def recount(
         allowed_lateness_ms: An event older than its user's newest by more than this is late: in no state.
         rejected: event_ids that lie in the dead-letter topic.
         erasures: user_id -> time (ms) up to which the person's events are forgotten.
+        history_length: Interactions kept per user.
 
     >>> class Happened:
     ...     def __init__(self, number, time_ms):
@@ -148,10 +151,11 @@ def recount(
             newest_ms[user_id] = max(newest_ms.get(user_id, time_ms), time_ms)
             result.applied += 1
             name = event.event_type if event.event_type in EVENT_TYPES else "other"
-            for tally in (result.users.setdefault(user_id, Tally()), result.items.setdefault(event.item_id, Tally())):
+            user = result.users.setdefault(user_id, Tally(history_length=history_length))
+            for tally in (user, result.items.setdefault(event.item_id, Tally())):
                 tally.times_ms.setdefault(name, []).append(time_ms)
             if name not in NOT_IN_HISTORY:
-                result.users[user_id].events.append((time_ms, event.item_id, name))
+                user.events.append((time_ms, event.item_id, name))
     return result
 
 

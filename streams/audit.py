@@ -109,20 +109,18 @@ class Audit:
     """Read the audited topics on a thread of its own until told to stop, then to the end as it is at that moment.
 
     Args:
-        bootstrap_servers: Comma-separated host:port.
-        options: More arguments of kafka-python's consumer: security, `api_version`.
+        options: Arguments of kafka-python's consumer: `bootstrap_servers`, security, `api_version`.
         start: First offset to read by (topic, partition); the beginning where it says nothing.
     """
 
     def __init__(
         self,
         *,
-        bootstrap_servers: str,
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any],
         start: Mapping[tuple[str, int], int] | None = None,
     ) -> None:
         self.findings = Findings()
-        self._options = {"bootstrap_servers": bootstrap_servers.split(","), **(options or {})}
+        self._options = dict(options)
         self._start = dict(start or {})
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)

@@ -7,8 +7,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
+import msgspec
+
+from streams.clients import KafkaConnection
 from streams.eventlog import LoggedEvent, encode
-from streams.topics import CLICKSTREAM_EVENTS
+from streams.events import CatalogItem
+from streams.publisher import Publisher
+from streams.topics import CATALOG_ITEMS, CLICKSTREAM_EVENTS
 
 SLICE_S = 0.05  # at a given speed, events leave this often
 SLICE_EVENTS = 1_000  # at most this many at once
@@ -106,6 +111,22 @@ class Replayer:
         self.sent.largest_bytes = max(self.sent.largest_bytes, size / len(events))
         for partition, records in runs.items():
             self.sent.by_partition[partition] = self.sent.by_partition.get(partition, 0) + len(records)
+
+
+async def publish_catalogue(connection: KafkaConnection, items: Iterable[list[CatalogItem]]) -> int:
+    """Send a catalogue to `catalog.items`, keyed by item; the number of items, all acknowledged by the broker.
+
+    Raises:
+        KafkaUnavailableError: Kafka cannot be reached.
+    """
+    count = 0
+    async with Publisher(connection=connection, client_id="alluvium-catalogue") as publisher:
+        for chunk in items:
+            await publisher.send_keyed(
+                CATALOG_ITEMS, [(item.item_id.encode(), msgspec.json.encode(item)) for item in chunk]
+            )
+            count += len(chunk)
+    return count
 
 
 def slices(chunks: Iterable[list[LoggedEvent]], size: int) -> Iterator[list[LoggedEvent]]:

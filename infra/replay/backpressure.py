@@ -19,10 +19,21 @@ class Consumed:
     """How far the pipeline is, all counts since the replay began."""
 
     by_partition: dict[int, int]  # events of each partition that the ledger covers
-    interactions: int = 0  # of these, applied and late ones: what the learner has to consume
-    by_item: int = 0  # interactions that the ledger of item features covers
+    applied: int = 0  # of these
+    late: int = 0  # of these; learned from, but in no feature
+    by_item: int = 0  # applied ones that are in item features too
     learned: int | None = None  # interactions the learner has applied; None: nobody knows at the moment
     rounds_behind: int = 0  # rounds triggered and not ended, the running one included
+
+    @property
+    def events(self) -> int:
+        """Events that the ledger covers."""
+        return sum(self.by_partition.values())
+
+    @property
+    def interactions(self) -> int:
+        """What the learner has to consume."""
+        return self.applied + self.late
 
 
 @dataclass(kw_only=True)
@@ -69,14 +80,14 @@ class BackPressure:
 
         >>> async def nobody() -> Consumed: ...
         >>> pressure = BackPressure(consumed=nobody, embedded=True, round_interactions=8_000)
-        >>> far_ahead = Consumed(by_partition={0: 9_000}, interactions=9_000, learned=1_000)
+        >>> far_ahead = Consumed(by_partition={0: 9_000}, applied=9_000, learned=1_000)
         >>> pressure.reason(Sent(events=9_001), 500, far_ahead)
         'the learner, which is a round behind'
         """
         unread = {
             partition: count - consumed.by_partition.get(partition, 0) for partition, count in sent.by_partition.items()
         }
-        in_flight = sent.events - sum(consumed.by_partition.values())
+        in_flight = sent.events - consumed.events
         if self.round_interactions is not None:
             if consumed.learned is None:
                 return "the learner, which does not answer"
@@ -89,7 +100,7 @@ class BackPressure:
         size = max(sent.largest_bytes, 1.0)
         if (max(unread.values()) + events) * size > EMBEDDED_PARTITION_BYTES * SAFE_SHARE:
             return "the worker, before the broker forgets events"
-        behind = in_flight + consumed.interactions - consumed.by_item
+        behind = in_flight + consumed.applied - consumed.by_item
         if (behind + events) * size * INTERACTION_GROWTH > EMBEDDED_PARTITION_BYTES:
             return "item features, before the broker forgets interactions"
         return None

@@ -144,16 +144,16 @@ def pressure(
 @pytest.mark.parametrize(
     ("reason", "consumed"),
     [
-        (None, Consumed(by_partition={0: 5_000}, interactions=5_000, by_item=5_000, learned=4_000)),
-        ("the learner", Consumed(by_partition={0: 5_000}, interactions=5_000, by_item=5_000, learned=3_999)),
+        (None, Consumed(by_partition={0: 5_000}, applied=5_000, by_item=5_000, learned=4_000)),
+        ("the learner", Consumed(by_partition={0: 5_000}, applied=5_000, by_item=5_000, learned=3_999)),
         (
             "the learner",
-            Consumed(by_partition={0: 5_000}, interactions=5_000, learned=5_000, by_item=5_000, rounds_behind=2),
+            Consumed(by_partition={0: 5_000}, applied=5_000, learned=5_000, by_item=5_000, rounds_behind=2),
         ),
-        ("the learner, which does not answer", Consumed(by_partition={0: 5_000}, interactions=5_000, by_item=5_000)),
+        ("the learner, which does not answer", Consumed(by_partition={0: 5_000}, applied=5_000, by_item=5_000)),
         (
             None,
-            Consumed(by_partition={0: 5_000}, interactions=2_000, by_item=2_000, learned=2_000),
+            Consumed(by_partition={0: 5_000}, applied=2_000, by_item=2_000, learned=2_000),
         ),  # the rest is no interaction
     ],
 )
@@ -166,7 +166,7 @@ def test_the_learner_is_at_most_one_round_behind(reason: str | None, consumed: C
 def test_the_embedded_broker_is_never_asked_to_keep_more_than_it_can() -> None:
     sent = Sent(events=8_000, by_partition={0: 7_000, 1: 1_000}, largest_bytes=300)
     nothing_read = Consumed(by_partition={}, learned=0)
-    all_but_items = Consumed(by_partition={0: 6_990, 1: 1_000}, interactions=7_990, by_item=0, learned=7_990)
+    all_but_items = Consumed(by_partition={0: 6_990, 1: 1_000}, applied=7_990, by_item=0, learned=7_990)
     assert pressure(nothing_read, rounds=None).reason(sent, 100, nothing_read).startswith("the worker")
     assert pressure(nothing_read, rounds=None).reason(sent, 100, all_but_items) is None
     large = Sent(events=8_000, by_partition=sent.by_partition, largest_bytes=500)
@@ -176,8 +176,8 @@ def test_the_embedded_broker_is_never_asked_to_keep_more_than_it_can() -> None:
 
 async def test_holding_ends_when_there_is_room_and_is_accounted_for() -> None:
     sent = Sent(events=5_000, by_partition={0: 5_000}, largest_bytes=300)
-    behind = Consumed(by_partition={0: 5_000}, interactions=5_000, by_item=5_000, learned=0)
-    caught_up = Consumed(by_partition={0: 5_000}, interactions=5_000, by_item=5_000, learned=5_000)
+    behind = Consumed(by_partition={0: 5_000}, applied=5_000, by_item=5_000, learned=0)
+    caught_up = Consumed(by_partition={0: 5_000}, applied=5_000, by_item=5_000, learned=5_000)
     holding = pressure(behind, behind, behind, caught_up)
     await holding.room(sent, 100)
     assert list(holding.held_s) == ["the learner, which is a round behind"]
@@ -186,6 +186,6 @@ async def test_holding_ends_when_there_is_room_and_is_accounted_for() -> None:
 
 async def test_a_pipeline_that_stands_still_ends_the_replay_with_the_reason() -> None:
     sent = Sent(events=5_000, by_partition={0: 5_000}, largest_bytes=300)
-    stuck = Consumed(by_partition={0: 5_000}, interactions=5_000, by_item=5_000, learned=0)
+    stuck = Consumed(by_partition={0: 5_000}, applied=5_000, by_item=5_000, learned=0)
     with pytest.raises(StalledError, match="without any progress for the learner, which is a round behind"):
         await pressure(stuck, patience_s=0.05).room(sent, 100)

@@ -11,7 +11,9 @@ from infra.embedded.kafka import EmbeddedKafka
 from streams.audit import AUDITED, MOCK_API_VERSION, Audit, Counted, end_offsets
 from streams.events import Drift, Interaction, Metric, Ranking, Release
 
-OPTIONS = {"api_version": MOCK_API_VERSION}
+
+def options(broker: str) -> dict[str, object]:
+    return {"bootstrap_servers": broker, "api_version": MOCK_API_VERSION}
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def interaction(offset: int, *, partition: int = 0, late: bool = False) -> Inter
 def test_events_are_counted_by_partition_and_repeats_of_interactions_only_once(
     broker: str, producer: KafkaProducer
 ) -> None:
-    audit = Audit(bootstrap_servers=broker, options=OPTIONS)
+    audit = Audit(options=options(broker))
     audit.start()
     send(producer, "clickstream.events", b"{}", b"not even JSON", b"{}")
     send(producer, "clickstream.events", b"{}", partition=1)
@@ -67,11 +69,11 @@ def test_events_are_counted_by_partition_and_repeats_of_interactions_only_once(
 
 def test_reading_starts_where_it_is_told(broker: str, producer: KafkaProducer) -> None:
     send(producer, "clickstream.events", b"1", b"2", b"3")
-    assert end_offsets({"bootstrap_servers": broker, **OPTIONS}, ["clickstream.events"]) == {
+    assert end_offsets(options(broker), ["clickstream.events"]) == {
         ("clickstream.events", 0): 3,
         ("clickstream.events", 1): 0,
     }
-    audit = Audit(bootstrap_servers=broker, options=OPTIONS, start={("clickstream.events", 0): 2})
+    audit = Audit(options=options(broker), start={("clickstream.events", 0): 2})
     audit.start()
     found = audit.stop()
     assert found.partitions["clickstream.events", 0] == Counted(first_offset=2, next_offset=3, records=1)
@@ -79,7 +81,7 @@ def test_reading_starts_where_it_is_told(broker: str, producer: KafkaProducer) -
 
 def test_records_that_retention_took_are_reported(broker: str, producer: KafkaProducer) -> None:
     send(producer, "clickstream.events", *[bytes(700_000)] * 10)  # the embedded broker keeps 5 MiB
-    audit = Audit(bootstrap_servers=broker, options=OPTIONS, start={("clickstream.events", 0): 0})
+    audit = Audit(options=options(broker), start={("clickstream.events", 0): 0})
     audit.start()
     found = audit.stop().partitions["clickstream.events", 0]
     assert found.next_offset == 10
@@ -102,7 +104,7 @@ def test_rankings_tell_freshness_and_the_first_use_of_each_version(broker: str, 
     for version, age_ms, request in ((0, 40, None), (1, 60, None), (1, 9_000, "asked"), (1, 80, None)):
         record = ranking(version, now_ms - age_ms, request)
         send(producer, "recommendations.rankings", record, timestamp_ms=now_ms + version)
-    audit = Audit(bootstrap_servers=broker, options=OPTIONS)
+    audit = Audit(options=options(broker))
     audit.start()
     found = audit.stop()
     assert list(found.ranking_ages_ms) == [40, 61, 81]  # what was asked for may concern old events
@@ -147,7 +149,7 @@ def test_quality_drift_releases_and_dead_letters_are_kept(broker: str, producer:
         place = [("__connect.errors.partition", b"0"), ("__connect.errors.offset", offset)]
         reason = [("__connect.errors.exception.message", b"user_id is missing")]
         send(producer, "clickstream.events.dlq", value, headers=place + reason)
-    audit = Audit(bootstrap_servers=broker, options=OPTIONS)
+    audit = Audit(options=options(broker))
     audit.start()
     found = audit.stop()
     assert found.totals == {("mixture", "mrr"): (20, 0.3)}

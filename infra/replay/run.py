@@ -1,0 +1,306 @@
+"""One replay from beginning to end: start everything, send the log, kill on demand, drain, hold count against count."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from infra.deployment import Deployment
+from infra.replay.backpressure import BackPressure
+from infra.replay.checks import Checker
+from infra.replay.feed import Feed
+from infra.replay.kills import Kill, plan
+from infra.replay.memory import PeakMemory
+from infra.replay.progress import ProgressBar
+from infra.replay.report import Facts, build
+from infra.replay.watch import Watch, until
+from infra.settings import Settings
+from streams.audit import AUDITED, MOCK_API_VERSION, Audit, end_offsets
+from streams.eventlog import catalog_file, event_log
+from streams.learning.round_records import read_rounds
+from streams.publisher import Publisher
+from streams.replayer import Replayer, Sent, publish_catalogue
+from streams.topics import CLICKSTREAM_EVENTS
+
+PATIENCE_S = 180.0  # longest time without any progress before the replay is called off
+SWAP_PATIENCE_S = 20.0
+WATCH_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions:
+    """What to replay, and what to do to the system meanwhile.
+
+    Args:
+        events: The log.
+        catalog: The catalogue.
+        limit: Most events; None: all.
+        speed: Events a second; None: as fast as the system follows.
+        worker_kills: How often a worker is killed with -9, at random moments.
+        learner_kills: How often the learner is.
+        workers: Worker processes.
+        learner: Whether a learner runs.
+        seed: Of every draw.
+        sample: Users, and as many items, that are held against the recount.
+    """
+
+    events: Path
+    catalog: Path
+    limit: int | None = None
+    speed: float | None = None
+    worker_kills: int = 0
+    learner_kills: int = 0
+    workers: int = 1
+    learner: bool = True
+    seed: int = 0
+    sample: int = 200
+
+
+def replay(options: ReplayOptions, settings: Settings, *, console: Console) -> dict[str, Any]:
+    """Replay a log through a whole running system; embedded parts are started where no address is set.
+
+    Returns:
+        The report, as JSON-able values; `report["ok"]` says whether every count and every feature agreed.
+
+    Raises:
+        LogFileError: A file cannot be read.
+        InfraError: Something did not start, or stopped moving.
+    """
+    begun_s = time.monotonic()
+    events = event_log(options.events, limit=options.limit)
+    catalog = catalog_file(options.catalog)
+    settings = with_own_folder(settings)
+    with Deployment(settings=settings, workers=options.workers, has_learner=options.learner) as deployment:
+        console.log("starting Kafka and Postgres" if settings.kafka.bootstrap_servers is None else "connecting")
+        deployment.start_stores()
+        items = asyncio.run(publish_catalogue(deployment.connection, catalog))
+        console.log(f"published {items:,} items; starting {options.workers} worker(s) and the learner")
+        deployment.start_processes()
+        started_s = time.monotonic() - begun_s
+        report = asyncio.run(Run(options, deployment, console=console).run())
+    report["events_file"] = {"unreadable": events.unreadable, "problems": events.problems}
+    return report | {"start_s": started_s, "total_s": time.monotonic() - begun_s}
+
+
+def with_own_folder(settings: Settings) -> Settings:
+    """Settings whose data folder is new where the broker or the database is: what was learned elsewhere must go."""
+    if settings.kafka.bootstrap_servers is not None and settings.postgres.url is not None:
+        return settings
+    folder = settings.data_dir / "replay"
+    shutil.rmtree(folder, ignore_errors=True)
+    return settings.model_copy(update={"data_dir": folder})
+
+
+class Run:
+    """A replay on a deployment that is ready.
+
+    Args:
+        options: What to do.
+        deployment: Its processes are running.
+        console: Where progress is shown.
+    """
+
+    def __init__(self, options: ReplayOptions, deployment: Deployment, *, console: Console) -> None:
+        self.options, self.deployment, self.console = options, deployment, console
+        self.embedded = deployment.embedded_kafka is not None
+        self.settings = deployment.settings
+        self.watch = Watch(
+            postgres_url=deployment.postgres_url,
+            cluster_id=deployment.cluster_id,
+            learner_url=deployment.learner_url,
+            worker_urls=deployment.worker_urls,
+        )
+        self.pressure = BackPressure(
+            consumed=self.watch.consumed,
+            embedded=self.embedded,
+            round_interactions=self.settings.learning.round_interactions if options.learner else None,
+            patience_s=PATIENCE_S,
+        )
+        self.feed = Feed(self.pressure)
+        self.log = event_log(options.events, limit=options.limit)
+        total = self.log.total
+        self.due = plan(
+            events=total or 0,
+            workers=options.workers,
+            worker_kills=options.worker_kills,
+            learner_kills=options.learner_kills,
+            seed=options.seed,
+        )
+        self.kills: list[dict[str, Any]] = []
+        self.killing: list[asyncio.Task[None]] = []
+        self.kafka_options: dict[str, Any] = deployment.connection.kafka_python()
+        if self.embedded:
+            self.kafka_options["api_version"] = MOCK_API_VERSION
+        self.sent = Sent()
+
+    async def run(self) -> dict[str, Any]:
+        """Replay, drain and report."""
+        await self.watch.begin()
+        audit = Audit(options=self.kafka_options, start=await self._audit_start())
+        audit.start()
+        self.checker = Checker(
+            events=self.options.events,
+            postgres_url=self.deployment.postgres_url,
+            found=lambda: audit.findings,
+            allowed_lateness_ms=self.settings.ingest.allowed_lateness_s * 1000,
+            history_length=self.settings.features.history_length,
+            sample=self.options.sample,
+            seed=self.options.seed,
+        )
+        memory = PeakMemory(self._pids)
+        memory.start()
+        begun_s = time.monotonic()
+        with ProgressBar(self.console, total=self.log.total, learning=self.options.learner) as bar:
+            watching = asyncio.create_task(self._keep_watching(bar))
+            try:
+                await self._send(bar)
+                ingest_s = await self._ingested(begun_s)
+                await asyncio.gather(*self.killing)
+                await self._drained()
+                wall_s = time.monotonic() - begun_s
+                await self._swapped()
+            finally:
+                for task in (watching, *self.killing):
+                    task.cancel()
+        await self.checker.check("at the end", events=self.sent.events)
+        found = await asyncio.to_thread(audit.stop)
+        learner = await self.watch.learner()
+        facts = Facts(
+            ledger=await self.watch.ledger(),
+            before=self.watch.before,
+            found=found,
+            sent=self.sent.events,
+            learned=None if learner is None else learner["interactions"],
+            rounds=await asyncio.to_thread(read_rounds, self.deployment.postgres_url),
+            swaps=list(self.watch.swaps.values()),
+            ingest_s=ingest_s,
+            wall_s=wall_s,
+            extra=self._extra(memory.stop(), learner),
+        )
+        report = build(facts)
+        identical = all(not result["differences"] for result in self.checker.results)
+        return {"ok": report["reconcile"]["holds"] and identical} | report
+
+    async def _audit_start(self) -> dict[tuple[str, int], int]:
+        """Where the witness begins: events where the ledger ends, all else at its end; on a new broker that is zero."""
+        if self.embedded:
+            return {}
+        start = await asyncio.to_thread(end_offsets, self.kafka_options, AUDITED)
+        ledger = self.watch.before.get(CLICKSTREAM_EVENTS, {}).get("next_offsets", {})
+        return start | {(CLICKSTREAM_EVENTS, partition): offset for partition, offset in ledger.items() if offset}
+
+    async def _send(self, bar: ProgressBar) -> None:
+        def on_sent(sent: Sent) -> None:
+            bar.sent(sent.events)
+            while self.due and self.due[0].after_events <= sent.events:
+                self.killing.append(asyncio.create_task(self._kill(self.due.pop(0))))
+
+        async with Publisher(connection=self.deployment.connection, client_id="alluvium-replay") as publisher:
+            replayer = Replayer(
+                sender=publisher,
+                partition_of=await publisher.partitioner(CLICKSTREAM_EVENTS),
+                speed=self.options.speed,
+                room=self.feed.room,
+                on_sent=on_sent,
+            )
+            self.sent = replayer.sent
+            try:
+                await replayer.run(self.log)
+            finally:
+                self.feed.ended()
+
+    async def _kill(self, kill: Kill) -> None:
+        """Kill a process, wait for its successor, and check that nothing was lost or repeated."""
+        supervisor = self.deployment.supervisor
+        await asyncio.sleep(kill.delay_s)
+        restarts, killed_s = supervisor.restarts(kill.process), time.monotonic()
+        supervisor.kill(kill.process)
+
+        async def back() -> bool:
+            supervisor.check()
+            return supervisor.restarts(kill.process) > restarts and await asyncio.to_thread(
+                supervisor.is_ready, kill.process
+            )
+
+        await until(back, moving=self._nothing, patience_s=PATIENCE_S, waiting_for=f"{kill.process} after its kill")
+        record = {"process": kill.process, "after_events": kill.after_events, "back_s": time.monotonic() - killed_s}
+        self.kills.append(record)
+        if kill.process in self.deployment.workers:
+            async with self.feed.parked():
+                await self._current()
+                record["caught_up_s"] = time.monotonic() - killed_s
+                await self.checker.check(f"after kill {len(self.kills)} ({kill.process})", events=self.sent.events)
+
+    async def _ingested(self, begun_s: float) -> float:
+        """Wait until every event is in the ledger; seconds since the first was sent."""
+
+        async def reached() -> bool:
+            return (await self.watch.consumed()).events >= self.sent.events
+
+        await until(reached, moving=self.watch.consumed, patience_s=PATIENCE_S, waiting_for="the workers to ingest")
+        return time.monotonic() - begun_s
+
+    async def _current(self) -> None:
+        """Wait until features of users and items hold everything sent."""
+
+        async def reached() -> bool:
+            consumed = await self.watch.consumed()
+            return consumed.events >= self.sent.events and consumed.by_item >= consumed.applied
+
+        await until(reached, moving=self.watch.consumed, patience_s=PATIENCE_S, waiting_for="the features")
+
+    async def _drained(self) -> None:
+        """Wait until features are current and the learner has learned everything and ended its last round."""
+        await self._current()
+        if not self.options.learner:
+            return
+
+        async def reached() -> bool:
+            consumed = await self.watch.consumed()
+            return consumed.learned == consumed.interactions and not consumed.rounds_behind
+
+        timeout_s = max(PATIENCE_S, self.settings.learning.round_timeout_s)
+        await until(reached, moving=self.watch.consumed, patience_s=timeout_s, waiting_for="the learner's last round")
+
+    async def _swapped(self) -> None:
+        """Wait, but not long, for the workers to take over the last release."""
+        rounds = await asyncio.to_thread(read_rounds, self.deployment.postgres_url)
+        newest = max((finished["version"] or 0 for finished in rounds), default=0)
+
+        async def reached() -> bool:
+            await self.watch.note_swaps()
+            return not newest or any(swap["version"] == newest for swap in self.watch.swaps.values())
+
+        with contextlib.suppress(TimeoutError):
+            await until(reached, moving=self._nothing, patience_s=SWAP_PATIENCE_S, waiting_for="the last swap")
+
+    async def _keep_watching(self, bar: ProgressBar) -> None:
+        while True:
+            self.deployment.supervisor.check()
+            await self.watch.note_swaps()
+            bar.consumed(await self.watch.consumed())
+            await asyncio.sleep(WATCH_S)
+
+    async def _nothing(self) -> None:
+        """What never changes: for waits that only time can end."""
+
+    def _pids(self) -> dict[str, int]:
+        return {"replay": os.getpid(), **self.deployment.pids()}
+
+    def _extra(self, peaks: dict[str, int], learner: dict[str, Any] | None) -> dict[str, Any]:
+        return {
+            "kills": self.kills,
+            "recounts": self.checker.results,
+            "held_back_s": self.pressure.held_s,
+            "memory": {"peak_bytes": peaks},
+            "learner": learner,
+            "seed": self.options.seed,
+            "options": {name: str(v) if isinstance(v, Path) else v for name, v in asdict(self.options).items()},
+            "settings": self.settings.model_dump(mode="json"),
+        }
