@@ -98,3 +98,11 @@ class CorruptCheckpointError(LearnerError, ValueError):
     def __init__(self, *, path: Path, cause: str) -> None:
         super().__init__(f"learner checkpoint {path} cannot be read: {cause}")
         self.path = path
+
+
+class UnknownStrategyError(LearnerError, ValueError):
+    """No strategy has this name."""
+
+    def __init__(self, *, strategy: str, known: list[str]) -> None:
+        super().__init__(f"strategy is {strategy!r}; expected one of {', '.join(known)}")
+        self.strategy = strategy

@@ -120,6 +120,11 @@ class Learner:
         self._bands: npt.NDArray[np.float64] = np.ones(len(POPULARITY_BANDS))
         self._weights_changed = False
 
+    @property
+    def model_version(self) -> int:
+        """Of the release in use; 0 for none."""
+        return self.ranker.model_version
+
     # ---- the stream -------------------------------------------------------------------------------------------------
 
     def observe(self, interactions: Sequence[Interaction]) -> int:

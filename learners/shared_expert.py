@@ -42,11 +42,15 @@ class SharedExpert:
         self._matrix = torch.zeros(0, width)
         self._known: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._items = 0
+        self._taken_in = (0, 0)
         self._blind: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 
     def refresh(self) -> None:
         """Take in items and text vectors that are new since the last call."""
         items = len(self._catalog)
+        if (items, len(self._text_vectors)) == self._taken_in:
+            return
+        self._taken_in = items, len(self._text_vectors)
         if items > len(self._matrix):
             rows = -(-items // _ROWS_STEP) * _ROWS_STEP
             matrix = torch.zeros(rows, self._source.shape[1])
@@ -61,7 +65,7 @@ class SharedExpert:
             indexes, rows_of = (list(column) for column in zip(*pairs, strict=True))
             self._matrix[indexes] = self._source[rows_of]
             self._known[indexes] = True
-        described = [index for index in range(1, items) if not self._known[index] and index in self._text_vectors]
+        described = [index for index in self._text_vectors if index < items and not self._known[index]]
         if described:
             vectors = np.stack([self._text_vectors[index] for index in described])
             self._matrix[described] = torch.from_numpy(self.release.encode_new_items(vectors))

@@ -1,0 +1,199 @@
+"""Prequential evaluation of a log without Kafka: the same learner, rounds in line, everything from one seed."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from learners.catalog import Catalog
+from learners.encoder import Encoder
+from learners.errors import DivergedError, UnknownStrategyError
+from learners.interactions import Interaction
+from learners.learner import Learner, LearnerConfig
+from learners.releases import LoadedRelease, load_release
+from learners.rounds import run_round
+from learners.text_vectors import TextVectors
+from learners.triggers import Trigger
+
+_CALL = 256  # interactions per call of `observe`; no result depends on it
+_PROGRESS_EVERY = 2_048
+
+
+@dataclass(slots=True)
+class _Rounds:
+    """What came of the rounds so far."""
+
+    folder: Path
+    done: int = 0
+    rollbacks: int = 0
+    versions: dict[int, Path] = field(default_factory=dict)
+    gates: list[dict[str, Any]] = field(default_factory=list)
+    rolled_back: list[dict[str, Any]] = field(default_factory=list)
+
+    def load(self, number: int) -> LoadedRelease:
+        """Return a release under the number it got here: candidates on disk have none."""
+        candidate = load_release(self.versions[number])
+        return LoadedRelease(
+            version=number,
+            item_ids=candidate.item_ids,
+            model=candidate.model,
+            item_matrix=torch.from_numpy(candidate.item_matrix),
+            manifest=candidate.manifest,
+        )
+
+
+def _default(config: LearnerConfig) -> LearnerConfig:
+    return config
+
+
+def _naive(config: LearnerConfig) -> LearnerConfig:
+    return replace(config, replay_rows=0, training=replace(config.training, distillation=0.0))
+
+
+def _none(config: LearnerConfig) -> LearnerConfig:
+    never = replace(config.trigger, interactions=2**62, interval_ms=None, on_drift=False)
+    return replace(config, trigger=never)
+
+
+STRATEGIES: dict[str, Callable[[LearnerConfig], LearnerConfig]] = {
+    "default": _default,  # replay and distillation against the incumbent
+    "naive": _naive,  # new interactions alone
+    "none": _none,  # no rounds: fast memory alone
+}
+
+
+def evaluate(
+    events: Iterable[Interaction],
+    catalog_items: Iterable[Mapping[str, Any]],
+    *,
+    encoder: Encoder,
+    config: LearnerConfig | None = None,
+    seed: int = 0,
+    strategy: str = "default",
+    folder: Path | None = None,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> dict[str, Any]:
+    """Score every interaction before learning it, with rounds in between, and report.
+
+    Args:
+        events: Interactions in the order of the log.
+        catalog_items: Items as `Catalog.upsert` takes them, `item_id` among them.
+        encoder: Turns item texts into vectors.
+        config: See `LearnerConfig`.
+        seed: Source of every random choice.
+        strategy: One of `STRATEGIES`.
+        folder: Where releases are written; None: a temporary directory.
+        progress: Called with the interactions done so far, now and then.
+
+    Returns:
+        JSON-able: `quality` as in a replay's report, `rounds`, `releases`, `rollbacks`, `gates`, `drift`, `curve`, `seed`, ...
+
+    Raises:
+        UnknownStrategyError: If there is no such strategy.
+    """
+    if strategy not in STRATEGIES:
+        raise UnknownStrategyError(strategy=strategy, known=sorted(STRATEGIES))
+    config = STRATEGIES[strategy](config or LearnerConfig())
+    started, done = time.perf_counter(), 0
+    catalog = Catalog()
+    for item in catalog_items:
+        catalog.upsert(**dict(item))
+    vectors = TextVectors(encoder)
+    learner = Learner(catalog=catalog, config=config, seed=seed)
+    curve: list[dict[str, Any]] = []
+    drift: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        rounds = _Rounds(folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="alluvium-"))))
+        stream = iter(events)
+        while part := list(islice(stream, _CALL)):
+            learner.observe(part)
+            done += len(part)
+            if (trigger := learner.due(part[-1].event_time_ms)) is not None:
+                _round(learner, trigger, vectors, rounds)
+            if (rollback := learner.should_roll_back()) is not None:
+                learner.adopt(rounds.load(rollback.version), shadow=False)
+                rounds.rollbacks += 1
+                rounds.rolled_back.append({"interactions": learner.interactions, **asdict(rollback)})
+            curve.extend(asdict(value) for value in learner.metrics())
+            drift.extend(asdict(event) for event in learner.drifts())
+            if done % _PROGRESS_EVERY < _CALL:
+                progress(done)
+        progress(done)
+        return {
+            "strategy": strategy,
+            "seed": seed,
+            "events": done,
+            "interactions": learner.interactions,
+            "items": len(catalog) - 1,
+            "wall_s": time.perf_counter() - started,
+            "quality": learner.totals(),
+            "rounds": rounds.done,
+            "releases": len(rounds.versions),
+            "rollbacks": rounds.rollbacks,
+            "gates": rounds.gates,
+            "rolled_back": rounds.rolled_back,
+            "drift": [event for event in drift if event["level"] != "value"],
+            "curve": curve,
+            "versions": {name: version(name) for name in ("numpy", "river", "torch")},
+        }
+
+
+def _round(learner: Learner, trigger: Trigger, vectors: TextVectors, rounds: _Rounds) -> None:
+    """Run one round in line; adopt what the gate lets through."""
+    vectors.update(learner.catalog)
+    incumbent = rounds.versions.get(learner.model_version)
+    round_input = learner.round_input(trigger, text_vectors=vectors.matrix(learner.catalog), incumbent=incumbent)
+    rounds.done += 1
+    out_dir = rounds.folder / f"round-{rounds.done:04d}"
+    out_dir.mkdir(parents=True)
+    gate: dict[str, Any] = {"round": rounds.done, "trigger": trigger.kind, "interactions": learner.interactions}
+    rounds.gates.append(gate)
+    try:
+        result = run_round(round_input, out_dir)
+    except DivergedError as error:
+        learner.abandon_round()
+        gate["error"] = str(error)
+        return
+    gate |= {"outcome": result.outcome, "verdict": dict(result.verdict), "training": dict(result.training)}
+    if result.outcome == "passed" and result.candidate is not None:
+        number = len(rounds.versions) + 1
+        rounds.versions[number] = result.candidate
+        learner.adopt(rounds.load(number))
+    else:
+        learner.abandon_round()
+
+
+def plot_quality(report: Mapping[str, Any], target: Path) -> None:
+    """Draw hit rate over time per expert, with releases and drift alarms, as PNG.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is not installed (`pip install alluvium[plots]`).
+    """
+    from matplotlib.figure import Figure  # noqa: PLC0415 - an optional dependency
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots()
+    for expert in ("mixture", "fast_memory", "shared_model", "popularity"):
+        points = [
+            (point["interactions"], point["value"])
+            for point in report["curve"]
+            if point["expert"] == expert and point["metric"] == "hit_rate_10"
+        ]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=expert)
+    for gate in report["gates"]:
+        if gate.get("outcome") == "passed":
+            axes.axvline(gate["interactions"], color="green", alpha=0.2)
+    for event in report["drift"]:
+        if event["level"] == "alarm":
+            axes.axvline(event["interactions"], color="red", alpha=0.4, linestyle=":")
+    axes.set(xlabel="interactions", ylabel="hit rate@10", title="Prequential quality (green: release, red: drift alarm)")
+    axes.legend()
+    figure.savefig(target, dpi=120)
