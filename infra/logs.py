@@ -61,5 +61,7 @@ def configure(*, level: str = "info", form: Format = "auto") -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.captureWarnings(capture=True)  # libraries turn on warnings that only their authors can act on
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
