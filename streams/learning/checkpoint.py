@@ -50,12 +50,12 @@ class Checkpoints:
         return folder / STATE, position
 
     def stage(self, save: Callable[[Path], None]) -> Path:
-        """Let `save` write the state into a fresh directory; pass what is returned to `commit`."""
+        """Let `save` write the state into a directory that it makes; pass what is returned to `commit`."""
         staged = self._root / f"{TEMPORARY_PREFIX}staged"
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()
-        save(staged)
-        return staged
+        save(staged / STATE)
+        return staged / STATE
 
     def commit(self, staged: Path, position: Position) -> int:
         """Make a staged state durable, and the newest; returns its size in bytes. Older checkpoints are removed.

@@ -6,7 +6,6 @@ every key, wherever a reader starts.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 
@@ -28,9 +27,9 @@ class ExpertLog:
         refresh_after_bytes: A key whose newest record has this many bytes behind it is written again.
 
     >>> updates = ExpertLog(refresh_after_bytes=500)
-    >>> len(updates.write([("popularity", "mug", {"count": 1})], interactions=1, now_ms=5))
+    >>> len(updates.write([("popularity", "mug", b'{"count":1}')], interactions=1, now_ms=5))
     1
-    >>> [len(updates.write([("recency", "", {"n": n})], interactions=n, now_ms=n)) for n in range(5)]
+    >>> [len(updates.write([("recency", "", b'{"n":1}')], interactions=n, now_ms=n)) for n in range(5)]
     [1, 1, 2, 1, 1]
     """
 
@@ -50,11 +49,13 @@ class ExpertLog:
         """Size of one copy of every key."""
         return sum(_size(key, value) for key, (value, _) in self._newest.items())
 
-    def write(self, updates: Iterable[tuple[str, str, Any]], *, interactions: int, now_ms: int) -> list[Record]:
+    def write(
+        self, updates: Iterable[tuple[str, str, bytes | None]], *, interactions: int, now_ms: int
+    ) -> list[Record]:
         """Return the records to publish, in order.
 
         Args:
-            updates: Expert, key and JSON-able payload of whatever changed; payload None removes the key.
+            updates: Expert, key and JSON payload of whatever changed; payload None removes the key.
             interactions: Observed so far.
             now_ms: Wall clock.
         """
@@ -92,12 +93,12 @@ class ExpertLog:
         records.append((key, value))
 
 
-def _value(expert: str, key: str, payload: Any, interactions: int, now_ms: int) -> bytes:
+def _value(expert: str, key: str, payload: bytes, interactions: int, now_ms: int) -> bytes:
     return _encode(
         ExpertUpdate(
             expert=expert,
             key=key,
-            payload=msgspec.Raw(_encode(payload)),
+            payload=msgspec.Raw(payload),
             interactions=interactions,
             updated_at_ms=now_ms,
         )

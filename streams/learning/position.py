@@ -20,6 +20,7 @@ class PendingRound(msgspec.Struct, kw_only=True, frozen=True):
         trigger: What set it off, for people and reports.
         triggered_at_ms: When.
         interactions: How many the learner had observed.
+        offsets: Clickstream partition -> next offset not yet observed then.
     """
 
     number: int
@@ -27,6 +28,7 @@ class PendingRound(msgspec.Struct, kw_only=True, frozen=True):
     trigger: dict[str, Any]
     triggered_at_ms: int
     interactions: int
+    offsets: dict[int, int] = {}
 
 
 class Position(msgspec.Struct, kw_only=True):

@@ -67,7 +67,11 @@ class RoundRecords:
         finished_at_ms: int | None = None,
     ) -> None:
         """Write what is known of a round; the same round again replaces what was known."""
-        row = msgspec.structs.asdict(pending) | {
+        row = {
+            "key": pending.key,
+            "number": pending.number,
+            "interactions": pending.interactions,
+            "triggered_at_ms": pending.triggered_at_ms,
             "outcome": outcome,
             "trigger": _json(pending.trigger),
             "version": version,

@@ -1,6 +1,7 @@
 """The parts of the learner process that need neither Kafka nor Postgres."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -66,8 +67,12 @@ def test_a_snapshot_does_not_change_with_its_tracker() -> None:
     )
 
 
-def write(text: str):  # noqa: ANN201
-    return lambda folder: (folder / "state").write_text(text)
+def write(text: str) -> Callable[[Path], None]:
+    def save(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "state").write_text(text)
+
+    return save
 
 
 def test_a_checkpoint_gives_back_state_and_position_and_replaces_the_one_before(tmp_path: Path) -> None:
@@ -113,7 +118,7 @@ def test_a_checkpoint_of_another_format_is_refused_by_name(tmp_path: Path) -> No
 
 
 def test_an_update_on_the_wire_says_how_far_the_learner_was() -> None:
-    [(key, value)] = ExpertLog().write([("covisitation", "mug", {"cup": 0.5})], interactions=7, now_ms=9)
+    [(key, value)] = ExpertLog().write([("covisitation", "mug", b'{"cup":0.5}')], interactions=7, now_ms=9)
     assert key == b"covisitation/mug"
     assert value is not None
     update = msgspec.json.decode(value, type=ExpertUpdate)
@@ -123,7 +128,7 @@ def test_an_update_on_the_wire_says_how_far_the_learner_was() -> None:
 
 def test_a_removed_key_becomes_a_tombstone_once_and_an_unknown_one_nothing() -> None:
     updates = ExpertLog()
-    updates.write([("e", "a", 1)], interactions=0, now_ms=0)
+    updates.write([("e", "a", b"1")], interactions=0, now_ms=0)
     assert updates.write([("e", "a", None), ("e", "b", None)], interactions=0, now_ms=0) == [(b"e/a", None)]
     assert updates.write([("e", "a", None)], interactions=0, now_ms=0) == []
     assert len(updates) == 0
@@ -137,7 +142,7 @@ def test_the_last_bytes_of_the_topic_hold_the_newest_value_of_every_key() -> Non
     truth: dict[bytes, bytes] = {}
     for step in range(3_000):
         key = min(int(rng.expovariate(0.3)), 9)  # some keys change all the time, some hardly ever
-        payload = None if rng.random() < 0.05 else {"step": step}
+        payload = None if rng.random() < 0.05 else msgspec.json.encode({"step": step})
         for wire_key, value in updates.write([("e", str(key), payload)], interactions=step, now_ms=step):
             topic.append((wire_key, value))
             if value is None:
@@ -166,14 +171,14 @@ def replayed(topic: list[tuple[bytes, bytes | None]], kept_bytes: int) -> dict[b
 
 def test_more_keys_than_fit_do_not_flood_the_topic() -> None:
     updates = ExpertLog(refresh_after_bytes=1_000)
-    updates.write([("e", str(key), {"filler": "x" * 50}) for key in range(100)], interactions=0, now_ms=0)
+    updates.write([("e", str(key), msgspec.json.encode("x" * 60)) for key in range(100)], interactions=0, now_ms=0)
     before = updates.records
     for step in range(100):
-        updates.write([("e", "busy", step)], interactions=step, now_ms=step)
+        updates.write([("e", "busy", b"%d" % step)], interactions=step, now_ms=step)
     assert updates.records - before < 100 * 5
 
 
 def test_keys_that_an_earlier_learner_left_are_removed() -> None:
     updates = ExpertLog()
-    updates.write([("e", "mine", 1)], interactions=0, now_ms=0)
+    updates.write([("e", "mine", b"1")], interactions=0, now_ms=0)
     assert updates.forget_strangers([b"e/mine", b"e/theirs"]) == [(b"e/theirs", None)]

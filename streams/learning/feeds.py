@@ -1,0 +1,127 @@
+"""Reading for the learner: topics whole, without a group, through whatever outages Kafka has."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+import structlog
+
+from streams.clients import KafkaConnection, describe
+from streams.errors import KafkaUnavailableError, UnknownTopicError
+from streams.learning.inbox import Inbox
+from streams.reader import Partition, WholeReader
+from streams.topics import EXPERTS_UPDATES
+
+log = structlog.get_logger(__name__)
+
+
+class Feed:
+    """Read some topics into an inbox for ever, beginning again where it stopped when Kafka comes back.
+
+    Args:
+        connection: Where Kafka is.
+        topics: Which topics.
+        inbox: Takes the batches.
+        start: Offset to begin at, by (topic, partition); partitions left out are read from their beginning.
+        max_batch_events: Most records in one batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection: KafkaConnection,
+        topics: Iterable[str],
+        inbox: Inbox,
+        start: Mapping[Partition, int] | None = None,
+        max_batch_events: int = 2_000,
+    ) -> None:
+        self._connection, self._topics, self._inbox = connection, tuple(topics), inbox
+        self._positions = dict(start or {})
+        self._max_batch_events = max_batch_events
+        self._reader: WholeReader | None = None
+        self.caught_up = asyncio.Event()
+
+    async def run(self) -> None:
+        """Read until cancelled.
+
+        Raises:
+            UnknownTopicError: If a topic does not exist.
+            LogRewoundError: If a topic was made anew, or lost its tail.
+        """
+        while True:
+            try:
+                await self._read()
+            except KafkaUnavailableError as error:
+                log.warning("reading_interrupted", topics=self._topics, error=str(error))
+                await asyncio.sleep(error.retry_after_s)
+
+    async def lag(self) -> int | None:
+        """Records that Kafka has and nobody has been given yet; None if Kafka does not say."""
+        reader = self._reader
+        if reader is None:
+            return None
+        try:
+            return await reader.lag()
+        except (KafkaUnavailableError, RuntimeError):
+            return None
+
+    async def _read(self) -> None:
+        reader = WholeReader(
+            connection=self._connection,
+            topics=self._topics,
+            start=self._positions,
+            max_batch_events=self._max_batch_events,
+            client_id="alluvium-learner",
+        )
+        async with reader:
+            self._reader = reader
+            watch = asyncio.create_task(self._watch(reader))
+            try:
+                async for batch in reader:
+                    await self._inbox.put(batch)
+                    self._positions[batch.topic, batch.partition] = batch.next_offset
+            finally:
+                self._reader = None
+                watch.cancel()
+
+    async def _watch(self, reader: WholeReader) -> None:
+        await reader.caught_up.wait()
+        await self._inbox.drained()
+        self.caught_up.set()
+
+
+async def first_offsets(connection: KafkaConnection, topic: str, known: Mapping[int, int]) -> dict[Partition, int]:
+    """Where to begin with every partition of a topic: where we were, or at 0, so that what retention took is noticed.
+
+    Raises:
+        KafkaUnavailableError: If no broker answers.
+        UnknownTopicError: If the topic does not exist.
+    """
+    _, counts = await describe(connection, [topic])
+    if topic not in counts:
+        raise UnknownTopicError(topic=topic, bootstrap_servers=connection.bootstrap_servers)
+    return {(topic, partition): known.get(partition, 0) for partition in range(counts[topic])}
+
+
+async def live_keys(connection: KafkaConnection) -> set[bytes]:
+    """The keys of `experts.updates` that have a value.
+
+    Raises:
+        KafkaUnavailableError: If no broker answers.
+    """
+    live: set[bytes] = set()
+    async with WholeReader(connection=connection, topics=[EXPERTS_UPDATES], client_id="alluvium-learner") as reader:
+
+        async def read() -> None:
+            async for batch in reader:
+                for key, value in zip(batch.keys, batch.values, strict=True):
+                    live.discard(key or b"") if value is None else live.add(key or b"")
+
+        reading = asyncio.create_task(read())
+        caught_up = asyncio.create_task(reader.caught_up.wait())
+        await asyncio.wait({reading, caught_up}, return_when=asyncio.FIRST_COMPLETED)
+        caught_up.cancel()
+        if reading.done():
+            reading.result()
+        reading.cancel()
+        await asyncio.wait({reading})
+    return live
