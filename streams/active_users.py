@@ -16,6 +16,7 @@ class Activity:
     """
 
     user_id: str
+    partition: int  # of the clickstream: whose worker has the person's state
     cause: str  # deterministic: the newest event's partition and offset, or the release
     event_time_ms: int | None
     oldest_appended_at_ms: int | None
@@ -33,7 +34,7 @@ class ActiveUsers:
         self.capacity, self.remembered = capacity, remembered
         self.let_go = 0
         self._waiting: OrderedDict[str, Activity] = OrderedDict()
-        self._recent: OrderedDict[str, None] = OrderedDict()
+        self._recent: OrderedDict[str, int] = OrderedDict()
         self._some = asyncio.Event()
 
     def __len__(self) -> int:
@@ -49,20 +50,21 @@ class ActiveUsers:
                 appended_at_ms = before.oldest_appended_at_ms
             self._waiting[user_id] = Activity(
                 user_id=user_id,
+                partition=interaction.partition,
                 cause=f"{interaction.partition}-{interaction.offset}",
                 event_time_ms=interaction.event_time_ms,
                 oldest_appended_at_ms=appended_at_ms,
             )
-            self._recent[user_id] = None
+            self._recent[user_id] = interaction.partition
             self._recent.move_to_end(user_id)
         self._trim()
 
     def refresh(self, cause: str) -> None:
         """Rank those last active anew, the most recent first, because of a release."""
-        for user_id in reversed(self._recent):
+        for user_id, partition in reversed(self._recent.items()):
             if user_id not in self._waiting:
                 self._waiting[user_id] = Activity(
-                    user_id=user_id, cause=cause, event_time_ms=None, oldest_appended_at_ms=None
+                    user_id=user_id, partition=partition, cause=cause, event_time_ms=None, oldest_appended_at_ms=None
                 )
         self._trim()
 

@@ -14,9 +14,9 @@ Headers = list[tuple[str, bytes]]
 def headers_of(rejected: RejectedEvent) -> Headers:
     """Where the record came from and why it is here.
 
-    >>> letter = RejectedEvent(topic="t", partition=2, offset=7, key=b"u", value=b"{", stage="decode", reason="truncated")
+    >>> letter = RejectedEvent(topic="t", partition=2, offset=7, key=b"u", value=b"{", stage="decode", reason="cut off")
     >>> dict(headers_of(letter))["__connect.errors.exception.message"]
-    b'truncated'
+    b'cut off'
     """
     fields = {
         "topic": rejected.topic,

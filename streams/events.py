@@ -84,7 +84,13 @@ class Erasure(Wire, kw_only=True, frozen=True, gc=False):
 
 
 class Interaction(
-    msgspec.Struct, kw_only=True, frozen=True, gc=False, omit_defaults=True, tag_field="schema_version", tag=SCHEMA_VERSION
+    msgspec.Struct,
+    kw_only=True,
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+    tag_field="schema_version",
+    tag=SCHEMA_VERSION,
 ):
     """`interactions.validated` (key `user_id`) and `interactions.by_item` (key `item_id`): what learners consume.
 

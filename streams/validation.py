@@ -1,36 +1,19 @@
-"""Bytes to interactions: decode and check clickstream records; what is wrong with a record is a value, never an exception."""
+"""Bytes to interactions: decode and check clickstream records; what is wrong is a value, never an exception."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import UTC, datetime
 
 import msgspec
 
+from streams.batches import RecordBatch
 from streams.events import ClickstreamEvent, Interaction
 
 CONFLUENT_MAGIC = 0  # "magic byte, 4-byte schema id" in front of what a schema-registry serializer wrote (PITFALLS 6)
 CONFLUENT_PREFIX_BYTES = 5
 REASON_CHARS = 300
-NO_TIMESTAMP = -1  # a record of a producer older than Kafka 0.10
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 _decode = msgspec.json.Decoder(ClickstreamEvent).decode
-
-
-class Records(Protocol):
-    """A run of records of one partition, oldest first (`streams.transport.RecordBatch`)."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offsets(self) -> Sequence[int]: ...
-    @property
-    def keys(self) -> Sequence[bytes | None]: ...
-    @property
-    def values(self) -> Sequence[bytes | None]: ...
-    @property
-    def timestamps_ms(self) -> Sequence[int]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +58,7 @@ def decode_event(value: bytes | None) -> ClickstreamEvent:
     return _decode(value)
 
 
-def validate(records: Records, *, allowed_skew_ms: int) -> tuple[list[Interaction], list[RejectedEvent]]:
+def validate(records: RecordBatch, *, allowed_skew_ms: int) -> tuple[list[Interaction], list[RejectedEvent]]:
     """Sort a run of records into interactions and rejected events; every record ends in exactly one of the two.
 
     Args:
@@ -89,18 +72,12 @@ def validate(records: Records, *, allowed_skew_ms: int) -> tuple[list[Interactio
     accepted: list[Interaction] = []
     rejected: list[RejectedEvent] = []
     partition = records.partition
-    for offset, key, value, appended_at_ms in zip(
-        records.offsets, records.keys, records.values, records.timestamps_ms, strict=True
-    ):
+    columns = zip(records.offsets, records.keys, records.values, records.timestamps_ms, strict=True)
+    for place, (offset, key, value, appended_at_ms) in enumerate(columns):
         try:
             event = decode_event(value)
             event_time_ms = int(event.event_time.timestamp() * 1000)
-            if key is None or key != event.user_id.encode():
-                raise UnusableError(stage="validate", reason=_wrong_key(key))
-            if event_time_ms > appended_at_ms + allowed_skew_ms and appended_at_ms != NO_TIMESTAMP:
-                raise UnusableError(stage="time", reason=_future(event_time_ms - appended_at_ms, allowed_skew_ms))
-            if event_time_ms < 0:
-                raise UnusableError(stage="time", reason="event_time is before 1970-01-01T00:00:00Z")
+            _check(event, key, ahead_ms=event_time_ms - appended_at_ms, allowed_skew_ms=allowed_skew_ms)
             accepted.append(
                 Interaction(
                     event_id=event.event_id,
@@ -120,18 +97,7 @@ def validate(records: Records, *, allowed_skew_ms: int) -> tuple[list[Interactio
                 )
             )
         except Exception as exc:  # noqa: BLE001 - a shop's bytes may break any parser; one bad record must not stop the rest
-            stage, reason = explain(exc)
-            rejected.append(
-                RejectedEvent(
-                    topic=records.topic,
-                    partition=partition,
-                    offset=offset,
-                    key=key,
-                    value=value,
-                    stage=stage,
-                    reason=reason,
-                )
-            )
+            rejected.append(rejection(records, place, exc))
     return accepted, rejected
 
 
@@ -154,9 +120,51 @@ def explain(exc: Exception) -> tuple[str, str]:
             return "decode", type(exc).__name__
 
 
-def _wrong_key(key: bytes | None) -> str:
-    return "key is null; expected the event's user_id" if key is None else "key is not the event's user_id"
+def rejection(records: RecordBatch, place: int, exc: Exception) -> RejectedEvent:
+    """The dead letter of one record of a run.
+
+    Args:
+        records: The run.
+        place: Which of its records, from 0.
+        exc: What is wrong with it.
+    """
+    stage, reason = explain(exc)
+    return RejectedEvent(
+        topic=records.topic,
+        partition=records.partition,
+        offset=records.offsets[place],
+        key=records.keys[place],
+        value=records.values[place],
+        stage=stage,
+        reason=reason,
+    )
 
 
-def _future(ahead_ms: int, allowed_ms: int) -> str:
-    return f"event_time is {ahead_ms / 1000:.1f} s ahead of the record's timestamp; allowed are {allowed_ms / 1000:.1f} s"
+def _check(event: ClickstreamEvent, key: bytes | None, *, ahead_ms: int, allowed_skew_ms: int) -> None:
+    """What the schema cannot say.
+
+    Args:
+        event: Decoded.
+        key: The record's.
+        ahead_ms: How far the event is ahead of its record's Kafka timestamp.
+        allowed_skew_ms: How far it may be.
+    """
+    check_key(key, event.user_id)
+    if ahead_ms > allowed_skew_ms:
+        ahead_s, allowed_s = ahead_ms / 1000, allowed_skew_ms / 1000
+        reason = f"event_time is {ahead_s:.1f} s ahead of the record's timestamp; allowed are {allowed_s:.1f} s"
+        raise UnusableError(stage="time", reason=reason)
+    if event.event_time < EPOCH:
+        raise UnusableError(stage="time", reason="event_time is before 1970-01-01T00:00:00Z")
+
+
+def check_key(key: bytes | None, user_id: str) -> None:
+    """Refuse a record whose key is not its user_id: it lies in a partition whose worker does not own the person.
+
+    Raises:
+        UnusableError: If it is not.
+    """
+    if key is None:
+        raise UnusableError(stage="validate", reason="key is null; expected the user_id")
+    if key != user_id.encode():
+        raise UnusableError(stage="validate", reason="key is not the user_id")

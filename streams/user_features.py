@@ -1,0 +1,98 @@
+"""The worker's user features: who owns which partition, and one batch at a time from Kafka to Feast."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from feature_store.flush import UserFeatures
+from feature_store.users import UserState
+from streams import worker_metrics
+from streams.batches import RecordBatch
+from streams.events import Interaction
+from streams.ingest import Outcome, beyond, sort_out
+from streams.threads import DedicatedThread
+from streams.topics import CLICKSTREAM_EVENTS
+from streams.validation import RejectedEvent
+
+
+class UserIngest:
+    """Between the agent and `feature_store`: blocking calls on the storage thread, one batch or erasure at a time.
+
+    Args:
+        features: The store's side; used on `thread`, its cache from the event loop too, but never at the same time.
+        thread: The storage thread.
+    """
+
+    def __init__(self, *, features: UserFeatures, thread: DedicatedThread) -> None:
+        self.features = features
+        self._thread = thread
+        self._turn = asyncio.Lock()
+        self.owned: set[int] = set()
+        self.processed = 0
+
+    async def open(self, partition: int) -> int | None:
+        """Take a partition over; returns the offset to read on from, None where nothing was flushed yet."""
+        async with self._turn:
+            ledger = await self._thread.run(self.features.open, CLICKSTREAM_EVENTS, partition)
+            self.owned.add(partition)
+            return ledger.next_offset
+
+    async def close(self, partition: int) -> None:
+        """Give a partition up: drop its ledger and its users' states."""
+        async with self._turn:
+            self.owned.discard(partition)
+            await self._thread.run(self.features.close, CLICKSTREAM_EVENTS, partition)
+
+    @asynccontextmanager
+    async def turn(self, batch: RecordBatch) -> AsyncIterator["UserIngest"]:
+        """Nobody else touches the states until this batch is flushed: an erasure in between would be written over."""
+        async with self._turn:
+            started = time.perf_counter()
+            yield self
+            worker_metrics.FLUSH_SECONDS.labels(batch.topic).observe(time.perf_counter() - started)
+
+    async def sort_out(
+        self, batch: RecordBatch, interactions: Sequence[Interaction], rejected: list[RejectedEvent]
+    ) -> Outcome:
+        """Load who is missing, then decide on every record: erased, duplicate, late or applied."""
+        ledger = self.features.ledger(batch.partition)
+        fresh = beyond(batch, ledger.next_offset)
+        if fresh is not batch:  # redelivered below the ledger: its effects are in Postgres
+            first = batch.next_offset if fresh is None else fresh.first_offset
+            interactions = [i for i in interactions if i.offset >= first]
+            rejected = [r for r in rejected if r.offset >= first]
+        if missing := self.features.missing(batch.partition, [i.user_id for i in interactions]):
+            loaded = await self._thread.run(self.features.read, missing)
+            self.features.put(batch.partition, loaded)
+        return sort_out(fresh or batch, interactions, rejected, users=self.features, ledger=ledger)
+
+    async def flush(self, outcome: Outcome) -> None:
+        """Write every touched row and the ledger in one transaction.
+
+        Raises:
+            StaleLedgerError: If another worker owns the partition by now; nothing was written.
+            StoreUnavailableError: If Postgres does not answer.
+        """
+        result = await self._thread.run(self.features.flush, outcome.flush())
+        worker_metrics.FOREIGN_USERS.inc(result.foreign)
+        for name, count in outcome.counts().items():
+            worker_metrics.EVENTS.labels(name).inc(count)
+        worker_metrics.BATCH_RECORDS.labels(outcome.records.topic).observe(len(outcome.records))
+        if outcome.applied:
+            age_s = time.time() - outcome.applied[0].appended_at_ms / 1000
+            worker_metrics.FRESHNESS_SECONDS.labels("feature").observe(age_s)
+        self.processed += len(outcome.records)
+
+    def state(self, partition: int, user_id: str) -> UserState | None:
+        """A person's state if it is in memory; it is not when the partition is another worker's."""
+        return self.features.state(partition, user_id) if partition in self.owned else None
+
+    async def read(self, user_ids: Sequence[str]) -> dict[str, UserState]:
+        """Anybody's states, from Feast."""
+        return await self._thread.run(self.features.read, user_ids)
+
+    async def erase(self, user_id: str, requested_at_ms: int, partition: int) -> bool:
+        """Forget a person between two batches; False where it was done before."""
+        async with self._turn:
+            return await self._thread.run(self.features.erase, user_id, requested_at_ms, CLICKSTREAM_EVENTS, partition)
