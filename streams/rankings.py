@@ -52,7 +52,7 @@ class Rankings:
         """Rank people who were just active and publish; return when Kafka has acknowledged."""
         states = {a.user_id: self._users.state(a.partition, a.user_id) for a in activities}
         asked = [a for a in activities if states[a.user_id] is not None]  # gone: revoked, dropped or erased
-        requests = [_request(states[a.user_id], now_ms=a.event_time_ms) for a in asked]
+        requests = [_request(states[a.user_id]) for a in asked]
         version, rankings = await self._ranking_thread.run(self._recommender.rank, requests, self._top_k)
         now_ms = time.time_ns() // 1_000_000
         records = [
@@ -79,12 +79,7 @@ class Rankings:
         requests, rejected = read_requests(batch)
         states = await self._states(batch.partition, [request.user_id for request in requests])
         asked = [
-            _request(
-                states.get(request.user_id),
-                now_ms=None,
-                default_now_ms=batch.timestamps_ms[-1],
-                exclude=request.exclude,
-            )
+            _request(states.get(request.user_id), now_ms=batch.timestamps_ms[-1], exclude=request.exclude)
             for request in requests
         ]
         longest = max([request.k or self._top_k for request in requests], default=1)
@@ -134,19 +129,13 @@ def read_requests(batch: RecordBatch) -> tuple[list[RankingRequest], list[Reject
     return requests, rejected
 
 
-def _request(
-    state: UserState | None, *, now_ms: int | None, default_now_ms: int = 0, exclude: Sequence[str] = ()
-) -> RankRequest:
-    """The ranker's view of a person: their history, and the moment by their own events' clock."""
+def _request(state: UserState | None, *, now_ms: int = 0, exclude: Sequence[str] = ()) -> RankRequest:
+    """The ranker's view of a person: their history, and now by their own events' clock, `now_ms` for a stranger."""
     if state is None or not state.items:
-        return RankRequest(now_ms=default_now_ms if now_ms is None else now_ms, exclude=exclude)
+        return RankRequest(now_ms=now_ms, exclude=exclude)
     item_ids, times_ms, event_types = zip(*state.history(), strict=True)
     return RankRequest(
-        item_ids=item_ids,
-        times_ms=times_ms,
-        event_types=event_types,
-        now_ms=state.last_event_ms if now_ms is None else now_ms,
-        exclude=exclude,
+        item_ids=item_ids, times_ms=times_ms, event_types=event_types, now_ms=state.last_event_ms, exclude=exclude
     )
 
 
