@@ -100,6 +100,13 @@ class LogFile(Generic[Entry]):
         rows = int(pa.parquet.read_metadata(self.path).num_rows)
         return rows if self._limit is None else min(rows, self._limit)
 
+    def count(self) -> int:
+        """Entries to expect, counted by reading where there is no other way; unreadable ones are among them."""
+        if self.total is not None and self.path.suffix.lower() == ".parquet":
+            return self.total
+        rows = sum(len(chunk) for chunk in self._read(self.path, self._chunk_rows))
+        return rows if self._limit is None else min(rows, self._limit)
+
     def __iter__(self) -> Iterator[list[Entry]]:
         """Yield the entries, at most `chunk_rows` at once, in the order of the file."""
         self.unreadable, self.problems = 0, []

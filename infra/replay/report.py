@@ -194,8 +194,8 @@ def _sum(events: Mapping[str, int]) -> int:
 
 
 def _next_offsets(ledger: Mapping[str, Any]) -> dict[int, int]:
-    offsets = _topic(ledger, CLICKSTREAM_EVENTS).get("next_offsets", {})
-    return {int(partition): offset for partition, offset in sorted(offsets.items()) if offset > 0}
+    offsets = _topic(ledger, CLICKSTREAM_EVENTS).get("next_offset", {})
+    return {int(partition): offset for partition, offset in sorted(offsets.items()) if offset}
 
 
 def _audited_offsets(found: Findings) -> dict[int, int]:

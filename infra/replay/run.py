@@ -5,7 +5,9 @@ import contextlib
 import os
 import shutil
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from infra.replay.kills import Kill, plan
 from infra.replay.memory import PeakMemory
 from infra.replay.progress import ProgressBar
 from infra.replay.report import Facts, build
+from infra.replay.summary import show
 from infra.replay.watch import Watch, until
 from infra.settings import Settings
 from streams.audit import AUDITED, MOCK_API_VERSION, Audit, end_offsets
@@ -62,8 +65,24 @@ class ReplayOptions:
     sample: int = 200
 
 
-def replay(options: ReplayOptions, settings: Settings, *, console: Console) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Intervention:
+    """Something to do to the running system once `after_events` events were sent; the replay does not wait for it."""
+
+    after_events: int
+    act: Callable[["Run"], Awaitable[None]]
+
+
+def replay(
+    options: ReplayOptions, settings: Settings, *, console: Console, interventions: Sequence[Intervention] = ()
+) -> dict[str, Any]:
     """Replay a log through a whole running system; embedded parts are started where no address is set.
+
+    Args:
+        options: What to do.
+        settings: As for any process.
+        console: Where progress and the summary go.
+        interventions: What else to do to the system meanwhile.
 
     Returns:
         The report, as JSON-able values; `report["ok"]` says whether every count and every feature agreed.
@@ -73,7 +92,7 @@ def replay(options: ReplayOptions, settings: Settings, *, console: Console) -> d
         InfraError: Something did not start, or stopped moving.
     """
     begun_s = time.monotonic()
-    events = event_log(options.events, limit=options.limit)
+    event_log(options.events)  # what cannot be read is better known before anything starts
     catalog = catalog_file(options.catalog)
     settings = with_own_folder(settings)
     with Deployment(settings=settings, workers=options.workers, has_learner=options.learner) as deployment:
@@ -83,9 +102,10 @@ def replay(options: ReplayOptions, settings: Settings, *, console: Console) -> d
         console.log(f"published {items:,} items; starting {options.workers} worker(s) and the learner")
         deployment.start_processes()
         started_s = time.monotonic() - begun_s
-        report = asyncio.run(Run(options, deployment, console=console).run())
-    report["events_file"] = {"unreadable": events.unreadable, "problems": events.problems}
-    return report | {"start_s": started_s, "total_s": time.monotonic() - begun_s}
+        report = asyncio.run(Run(options, deployment, console=console, interventions=interventions).run())
+    report |= {"start_s": started_s, "total_s": time.monotonic() - begun_s}
+    show(report, console)
+    return report
 
 
 def with_own_folder(settings: Settings) -> Settings:
@@ -104,9 +124,17 @@ class Run:
         options: What to do.
         deployment: Its processes are running.
         console: Where progress is shown.
+        interventions: What to do on the way, beside the kills of the options.
     """
 
-    def __init__(self, options: ReplayOptions, deployment: Deployment, *, console: Console) -> None:
+    def __init__(
+        self,
+        options: ReplayOptions,
+        deployment: Deployment,
+        *,
+        console: Console,
+        interventions: Sequence[Intervention] = (),
+    ) -> None:
         self.options, self.deployment, self.console = options, deployment, console
         self.embedded = deployment.embedded_kafka is not None
         self.settings = deployment.settings
@@ -124,16 +152,9 @@ class Run:
         )
         self.feed = Feed(self.pressure)
         self.log = event_log(options.events, limit=options.limit)
-        total = self.log.total
-        self.due = plan(
-            events=total or 0,
-            workers=options.workers,
-            worker_kills=options.worker_kills,
-            learner_kills=options.learner_kills,
-            seed=options.seed,
-        )
+        self.due = sorted([*interventions, *self._kills()], key=lambda intervention: intervention.after_events)
+        self.acting: list[asyncio.Task[None]] = []
         self.kills: list[dict[str, Any]] = []
-        self.killing: list[asyncio.Task[None]] = []
         self.kafka_options: dict[str, Any] = deployment.connection.kafka_python()
         if self.embedded:
             self.kafka_options["api_version"] = MOCK_API_VERSION
@@ -161,12 +182,12 @@ class Run:
             try:
                 await self._send(bar)
                 ingest_s = await self._ingested(begun_s)
-                await asyncio.gather(*self.killing)
+                await asyncio.gather(*self.acting)
                 await self._drained()
                 wall_s = time.monotonic() - begun_s
                 await self._swapped()
             finally:
-                for task in (watching, *self.killing):
+                for task in (watching, *self.acting):
                     task.cancel()
         await self.checker.check("at the end", events=self.sent.events)
         found = await asyncio.to_thread(audit.stop)
@@ -192,14 +213,14 @@ class Run:
         if self.embedded:
             return {}
         start = await asyncio.to_thread(end_offsets, self.kafka_options, AUDITED)
-        ledger = self.watch.before.get(CLICKSTREAM_EVENTS, {}).get("next_offsets", {})
+        ledger = self.watch.before.get(CLICKSTREAM_EVENTS, {}).get("next_offset", {})
         return start | {(CLICKSTREAM_EVENTS, partition): offset for partition, offset in ledger.items() if offset}
 
     async def _send(self, bar: ProgressBar) -> None:
         def on_sent(sent: Sent) -> None:
             bar.sent(sent.events)
             while self.due and self.due[0].after_events <= sent.events:
-                self.killing.append(asyncio.create_task(self._kill(self.due.pop(0))))
+                self.acting.append(asyncio.ensure_future(self.due.pop(0).act(self)))
 
         async with Publisher(connection=self.deployment.connection, client_id="alluvium-replay") as publisher:
             replayer = Replayer(
@@ -214,6 +235,17 @@ class Run:
                 await replayer.run(self.log)
             finally:
                 self.feed.ended()
+
+    def _kills(self) -> list[Intervention]:
+        options = self.options
+        kills = plan(
+            events=self.log.count() if options.worker_kills or options.learner_kills else 0,
+            workers=options.workers,
+            worker_kills=options.worker_kills,
+            learner_kills=options.learner_kills,
+            seed=options.seed,
+        )
+        return [Intervention(after_events=kill.after_events, act=partial(Run._kill, kill=kill)) for kill in kills]
 
     async def _kill(self, kill: Kill) -> None:
         """Kill a process, wait for its successor, and check that nothing was lost or repeated."""
@@ -232,10 +264,14 @@ class Run:
         record = {"process": kill.process, "after_events": kill.after_events, "back_s": time.monotonic() - killed_s}
         self.kills.append(record)
         if kill.process in self.deployment.workers:
-            async with self.feed.parked():
-                await self._current()
-                record["caught_up_s"] = time.monotonic() - killed_s
-                await self.checker.check(f"after kill {len(self.kills)} ({kill.process})", events=self.sent.events)
+            await self.check_now(f"after kill {len(self.kills)} ({kill.process})")
+            record["checked_s"] = time.monotonic() - killed_s
+
+    async def check_now(self, moment: str) -> None:
+        """Stop sending, wait until the features hold everything sent, and compare them with the recount."""
+        async with self.feed.parked():
+            await self._current()
+            await self.checker.check(moment, events=self.sent.events)
 
     async def _ingested(self, begun_s: float) -> float:
         """Wait until every event is in the ledger; seconds since the first was sent."""
@@ -295,6 +331,7 @@ class Run:
 
     def _extra(self, peaks: dict[str, int], learner: dict[str, Any] | None) -> dict[str, Any]:
         return {
+            "events_file": {"unreadable": self.log.unreadable, "problems": self.log.problems},
             "kills": self.kills,
             "recounts": self.checker.results,
             "held_back_s": self.pressure.held_s,

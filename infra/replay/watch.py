@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from feature_store.reports import ledger_report
-
+from feature_store.report import ledger_report
 from infra.replay.backpressure import Consumed
 from infra.replay.errors import StalledError
 from streams.topics import CLICKSTREAM_EVENTS, INTERACTIONS_BY_ITEM
@@ -72,12 +71,12 @@ class Watch:
 def consumed_of(ledger: Ledger, before: Ledger, learner: Mapping[str, Any] | None) -> Consumed:
     """The figures that matter, of what the ledger and the learner say.
 
-    >>> ledger = {"clickstream.events": {"counts": {"applied": 7, "late": 1}, "next_offsets": {0: 9}}}
+    >>> ledger = {"clickstream.events": {"counts": {"applied": 7, "late": 1}, "next_offset": {0: 9}}}
     >>> consumed_of(ledger, {}, {"interactions": 5, "rounds_pending": 0, "round_running": True})
     Consumed(by_partition={0: 9}, applied=7, late=1, by_item=0, learned=5, rounds_behind=1)
     """
     events, earlier = (side.get(CLICKSTREAM_EVENTS, {}) for side in (ledger, before))
-    past = earlier.get("next_offsets", {})
+    past = earlier.get("next_offset", {})
 
     def since(topic: str, name: str) -> int:
         now, then = (side.get(topic, {}).get("counts", {}).get(name, 0) for side in (ledger, before))
@@ -86,7 +85,7 @@ def consumed_of(ledger: Ledger, before: Ledger, learner: Mapping[str, Any] | Non
     return Consumed(
         by_partition={
             partition: (offset or 0) - (past.get(partition) or 0)
-            for partition, offset in events.get("next_offsets", {}).items()
+            for partition, offset in events.get("next_offset", {}).items()
         },
         applied=since(CLICKSTREAM_EVENTS, "applied"),
         late=since(CLICKSTREAM_EVENTS, "late"),

@@ -42,7 +42,7 @@ def facts() -> Facts:
     ledger = {
         "clickstream.events": {
             "counts": COUNTS,
-            "next_offsets": {0: 60, 1: 40, 2: 0},
+            "next_offset": {0: 60, 1: 40, 2: 0},
             "freshness_ms": {"p50": 50.0, "p99": 90.0},
         },
         "interactions.by_item": {"counts": {"applied": 90}},
@@ -88,7 +88,7 @@ def test_equal_sides_reconcile_and_the_figures_are_those_observed() -> None:
         ("received = applied", lambda f: f.ledger["clickstream.events"]["counts"].update(applied=89)),
         ("counted independently", lambda f: f.found.partitions.update({("clickstream.events", 0): Counted(0, 60, 59)})),
         ("sent and acknowledged", lambda f: setattr(f, "sent", 101)),
-        ("next offset of every", lambda f: f.ledger["clickstream.events"]["next_offsets"].update({1: 39})),
+        ("next offset of every", lambda f: f.ledger["clickstream.events"]["next_offset"].update({1: 39})),
         ("distinct interactions", lambda f: setattr(f.found, "interactions", 93)),
         ("dead letters", lambda f: f.found.dead_sources.add((3, 3))),
         ("item features", lambda f: f.ledger["interactions.by_item"]["counts"].update(applied=91)),
