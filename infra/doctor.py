@@ -65,8 +65,8 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "topics",
                 "bad",
-                f"{topic} has {found[topic]} partitions; expected {wanted[topic]} (ALLUVIUM_KAFKA__PARTITIONS). When the"
-                " count changes, users move between partitions: they are read again on arrival and counted as foreign",
+                f"{topic} has {found[topic]} partitions; expected {wanted[topic]} (ALLUVIUM_KAFKA__PARTITIONS). When"
+                " the count changes, users move between partitions: they are then read again and counted as foreign",
             )
     if not missing and all(found[topic] == count for topic, count in wanted.items()):
         yield Finding("topics", "good", f"all {len(wanted)} exist with the expected partitions")

@@ -92,7 +92,7 @@ class ModelSettings(Group):
     dropout: float = Field(0.2, ge=0, lt=1, description="share of numbers dropped while training")
     history_length: int = Field(50, ge=2, le=500, description="L, interactions that the model reads")
     text_encoder: str = Field("minilm", min_length=1, description="minilm (offline), hash, a path or a hub name")
-    spare_rows: int = Field(2_048, ge=0, le=10_000_000, description="embedding rows kept free for new items")
+    spare_rows: int = Field(1_024, ge=0, le=10_000_000, description="embedding rows kept free for new items")
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -106,19 +106,23 @@ class LearningSettings(Group):
 
     round_interactions: int = Field(8_000, ge=100, le=100_000_000, description="a round after this many interactions")
     round_interval_s: float | None = Field(None, gt=0, le=30 * 86_400, description="and after this time; none: not")
+    round_on_drift: bool = Field(default=True, description="and after a drift alarm")
     replay_capacity: int = Field(50_000, ge=100, le=50_000_000, description="interactions kept to learn from again")
+    replay_rows: int = Field(512, ge=0, le=1_000_000, description="replayed histories in a round")
     epochs: int = Field(4, ge=1, le=100, description="most passes over a round's rows")
-    batch_rows: int = Field(256, ge=1, le=65_536, description="histories per optimizer step")
+    first_epochs: int = Field(20, ge=1, le=1_000, description="the same for a round that starts from scratch")
+    batch_rows: int = Field(32, ge=1, le=65_536, description="histories per optimizer step")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="eta_0 of a fine-tuning round")
-    distillation: float = Field(0.3, ge=0, le=100, description="weight of staying close to the incumbent; 0: off")
+    distillation: float = Field(0.5, ge=0, le=100, description="weight of staying close to the incumbent; 0: off")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where rounds train; auto: CUDA if there is one")
     threads: int = Field(1, ge=1, le=256, description="CPU threads of the training process")
     round_timeout_s: float = Field(600, gt=0, le=86_400, description="a round that takes longer is killed")
     checkpoint_interval_s: float = Field(10, gt=0, le=3_600, description="how often the learner's state is saved")
+    metrics_window: int = Field(1_000, ge=1, le=10_000_000, description="interactions per published quality figure")
 
 
 class GateSettings(Group):
-    """When a candidate may serve."""
+    """When a candidate may serve, and when its predecessor returns."""
 
     window: int = Field(1_000, ge=10, le=1_000_000, description="newest interactions that judge a candidate")
     max_regression: Share = Field(0.05, description="forgiven fall of NDCG@10 on the newest window, relative")
@@ -128,13 +132,21 @@ class GateSettings(Group):
         0.5, ge=0, le=10, description="share of popularity's NDCG@10 that a first release needs"
     )
     min_targets: int = Field(50, ge=1, le=1_000_000, description="fewer targets are no evidence")
+    shadow_interactions: int = Field(2_000, ge=0, le=10_000_000, description="how long a predecessor goes on scoring")
 
 
 class DriftSettings(Group):
     """When a change is called drift."""
 
     delta: float = Field(0.002, gt=0, lt=1, description="ADWIN's confidence; smaller means fewer alarms")
+    warning_delta: float = Field(0.05, gt=0, lt=1, description="the same for warnings; above delta")
     cooldown_interactions: int = Field(2_000, ge=0, le=100_000_000, description="silence after an alarm")
+
+    @model_validator(mode="after")
+    def _warns_first(self) -> Self:
+        if self.warning_delta <= self.delta:
+            raise ValueError(f"warning_delta is {self.warning_delta}; expected above delta ({self.delta})")
+        return self
 
 
 class HttpSettings(Group):

@@ -1,0 +1,116 @@
+"""`alluvium evaluate`: the learner over a log, without Kafka, one report a strategy."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from infra.composition import learner_config
+from infra.settings import Settings
+from learners.encoder import open_encoder
+from learners.evaluation import evaluate as evaluate_strategy
+from learners.interactions import Observation
+from streams.eventlog import LogFile, LoggedEvent, catalog_file, event_log
+
+ITEM_FIELDS = ("item_id", "title", "description", "category", "brand", "price", "attributes")
+
+
+def evaluate(
+    *,
+    events: Path,
+    catalog: Path,
+    strategies: tuple[str, ...],
+    limit: int | None,
+    settings: Settings,
+    console: Console,
+) -> dict[str, Any]:
+    """Evaluate strategies one after another, each from the same start.
+
+    Args:
+        events: The log.
+        catalog: The catalogue.
+        strategies: Names; none: the default alone.
+        limit: Most events; None: all.
+        settings: All settings.
+        console: Where progress and the table go.
+
+    Returns:
+        JSON-able: `strategies`, a report each, and `quality`, that of the first.
+
+    Raises:
+        LogFileError: A file cannot be read.
+        UnknownStrategyError: There is no such strategy.
+    """
+    log, shelf = event_log(events, limit=limit), catalog_file(catalog)
+    items = [{name: getattr(item, name) for name in ITEM_FIELDS} for chunk in shelf for item in chunk]
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    encoder = open_encoder(settings.model.text_encoder, cache=settings.data_dir.absolute() / "text_vectors.sqlite")
+    config = learner_config(settings, text_width=encoder.width)
+    reports = {}
+    for strategy in strategies or ("default",):
+        with _bar(console) as bar:
+            advance = partial(_advance, bar, bar.add_task(strategy, total=log.total))
+            reports[strategy] = evaluate_strategy(
+                observations(log, allowed_lateness_ms=settings.ingest.allowed_lateness_s * 1000),
+                items,
+                encoder=encoder,
+                config=config,
+                seed=settings.seed,
+                strategy=strategy,
+                progress=advance,
+            )
+    console.print(_table(reports))
+    first = next(iter(reports.values()))
+    return {
+        "events": str(events),
+        "catalog": str(catalog),
+        "limit": limit,
+        "unreadable": log.unreadable,
+        "seed": settings.seed,
+        "quality": first["quality"],
+        "strategies": msgspec.to_builtins(reports),
+    }
+
+
+def observations(log: LogFile[LoggedEvent], *, allowed_lateness_ms: int) -> Iterator[Observation]:
+    """The log as interactions, judged as the worker would: repeats of an event_id dropped, late ones marked."""
+    newest: dict[str, int] = {}
+    seen: set[str] = set()
+    for chunk in log:
+        for event in chunk:
+            if event.event_id in seen:
+                continue
+            seen.add(event.event_id)
+            before = newest.get(event.user_id)
+            newest[event.user_id] = event.event_time_ms if before is None else max(before, event.event_time_ms)
+            yield Observation(
+                user_id=event.user_id,
+                item_id=event.item_id,
+                event_type=event.event_type,
+                event_time_ms=event.event_time_ms,
+                late=before is not None and event.event_time_ms < before - allowed_lateness_ms,
+                price=event.fields.get("price"),
+            )
+
+
+def _bar(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console)
+
+
+def _advance(bar: Progress, task: TaskID, done: int) -> None:
+    bar.update(task, completed=done)
+
+
+def _table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table("strategy", "expert", "hit rate@10", "NDCG@10", "MRR", title="prequential quality")
+    for strategy, report in reports.items():
+        for expert, figures in report["quality"].items():
+            shown = (f"{figures[name]:.4f}" if name in figures else "-" for name in ("hit_rate_10", "ndcg_10", "mrr"))
+            table.add_row(strategy, expert, *shown)
+    return table
