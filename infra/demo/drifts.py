@@ -67,9 +67,10 @@ class Alarm:
 
     @property
     def is_gain(self) -> bool:
-        """True if a quality figure rose: learning shows as drift too, and is none that was planted."""
-        is_feature = self.metric.startswith("feature:")
-        return not is_feature and self.baseline is not None and self.value > self.baseline
+        """True if quality changed for the better: learning shows as drift too, and is none that was planted."""
+        if self.baseline is None or self.metric.startswith("feature:"):
+            return False
+        return self.value < self.baseline if "loss" in self.metric else self.value > self.baseline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,7 @@ class Verdict:
     Args:
         catches: One per planted drift, in order.
         false_alarms: Alarms outside every window that no planted drift explains.
-        gains: Alarms because a quality figure rose, anywhere.
+        gains: Alarms because quality rose, anywhere.
     """
 
     catches: tuple[Catch, ...]

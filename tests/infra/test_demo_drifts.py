@@ -61,6 +61,14 @@ def test_a_quality_figure_that_rises_is_a_gain_and_catches_nothing() -> None:
     assert len(verdict.gains) == 1
 
 
+def test_a_loss_that_rises_is_drift_and_one_that_falls_is_a_gain() -> None:
+    rising = alarm(1_100, metric="log_loss:mixture", value=4.2, baseline=4.0)
+    falling = alarm(1_200, metric="log_loss:mixture", value=3.9, baseline=4.2)
+    verdict = match_drifts([SHIFT], [rising, falling], window_ms=500)
+    assert verdict.catches[0].alarms == (rising,)
+    assert verdict.gains == (falling,)
+
+
 def test_a_feature_that_rises_is_drift_all_the_same() -> None:
     verdict = match_drifts(
         [SHIFT], [alarm(1_100, metric="feature:unknown_item", value=0.4, baseline=0.0)], window_ms=500
