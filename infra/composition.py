@@ -1,13 +1,20 @@
 """From settings to the components' own configurations."""
 
+from typing import Any
+
+from infra.deployment import kafka_connection
 from infra.settings import Settings
 from learners.drift import DriftConfig
+from learners.encoder import open_encoder
 from learners.gate import GateConfig
 from learners.learner import LearnerConfig
 from learners.model import ModelConfig
 from learners.round_input import RoundConfig
 from learners.shadow import ShadowConfig
 from learners.triggers import TriggerConfig
+from streams.learner_process import LearnerProcessConfig
+
+TEXT_VECTORS = "text_vectors.sqlite"  # under the data folder: vectors by content hash
 
 
 def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
@@ -64,3 +71,59 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
         newest_window=gate.window,
         metrics_window=learning.metrics_window,
     )
+
+
+def worker_arguments(settings: Settings) -> dict[str, Any]:
+    """What `streams.worker_process.run_worker` is called with.
+
+    Args:
+        settings: All settings; Kafka and Postgres are set.
+    """
+    ingest, data_dir = settings.ingest, settings.data_dir.absolute()
+    return {
+        "connection": kafka_connection(settings),
+        "postgres_url": _postgres_url(settings),
+        "http_host": settings.http.host,
+        "http_port": settings.http.worker_port,
+        "max_batch_events": ingest.max_batch_events,
+        "linger_ms": ingest.linger_ms,
+        "allowed_lateness_ms": ingest.allowed_lateness_s * 1000,
+        "allowed_skew_ms": ingest.allowed_skew_s * 1000,
+        "dedupe_window": ingest.dedupe_window,
+        "cache_users": ingest.cache_users,
+        "cache_items": ingest.cache_items,
+        "history_length": settings.features.history_length,
+        "history_dir": data_dir / "history" if settings.features.write_history else None,
+        "top_k": settings.ranking.top_k,
+        "max_users": settings.ranking.max_users,
+        "ranking_linger_ms": settings.ranking.linger_ms,
+    }
+
+
+def learner_arguments(settings: Settings) -> dict[str, Any]:
+    """What `streams.learner_process.run_learner` is called with.
+
+    Args:
+        settings: All settings; Kafka and Postgres are set.
+    """
+    data_dir = settings.data_dir.absolute()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    encoder = open_encoder(settings.model.text_encoder, cache=data_dir / TEXT_VECTORS)
+    return {
+        "connection": kafka_connection(settings),
+        "postgres_url": _postgres_url(settings),
+        "data_dir": data_dir,
+        "learner": learner_config(settings, text_width=encoder.width),
+        "encoder": encoder,
+        "seed": settings.seed,
+        "config": LearnerProcessConfig(
+            checkpoint_interval_s=settings.learning.checkpoint_interval_s,
+            round_timeout_s=settings.learning.round_timeout_s,
+        ),
+        "http_host": settings.http.host,
+        "http_port": settings.http.learner_port,
+    }
+
+
+def _postgres_url(settings: Settings) -> str:
+    return settings.postgres.url.get_secret_value() if settings.postgres.url else ""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from infra.composition import learner_config
+from infra.composition import TEXT_VECTORS, learner_config
 from infra.settings import Settings
 from learners.encoder import open_encoder
 from learners.evaluation import evaluate as evaluate_strategy
@@ -49,7 +49,7 @@ def evaluate(
     log, shelf = event_log(events, limit=limit), catalog_file(catalog)
     items = [{name: getattr(item, name) for name in ITEM_FIELDS} for chunk in shelf for item in chunk]
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    encoder = open_encoder(settings.model.text_encoder, cache=settings.data_dir.absolute() / "text_vectors.sqlite")
+    encoder = open_encoder(settings.model.text_encoder, cache=settings.data_dir.absolute() / TEXT_VECTORS)
     config = learner_config(settings, text_width=encoder.width)
     reports = {}
     for strategy in strategies or ("default",):

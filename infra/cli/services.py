@@ -1,5 +1,9 @@
 """`alluvium worker` and `alluvium learner`: the processes, as a supervisor, compose or Kubernetes starts them."""
 
+import asyncio
+
+import typer
+
 from infra.cli import options
 
 
@@ -13,9 +17,13 @@ def worker(
     settings = options.read(bootstrap_servers=bootstrap_servers, postgres_url=postgres_url, data_dir=data_dir)
     options.required_kafka(settings)
     options.required_postgres(settings)
-    from infra.composition import run_worker
+    import torch
 
-    run_worker(settings)
+    from infra.composition import worker_arguments
+    from streams.worker_process import run_worker
+
+    torch.set_num_threads(1)  # rankings are small, and ingest needs the other cores
+    raise typer.Exit(asyncio.run(run_worker(**worker_arguments(settings))))
 
 
 def learner(
@@ -31,6 +39,10 @@ def learner(
     )
     options.required_kafka(settings)
     options.required_postgres(settings)
-    from infra.composition import run_learner
+    import torch
 
-    run_learner(settings)
+    from infra.composition import learner_arguments
+    from streams.learner_process import run_learner
+
+    torch.set_num_threads(settings.learning.threads)
+    raise typer.Exit(asyncio.run(run_learner(**learner_arguments(settings))))
