@@ -44,6 +44,10 @@ class ItemIngest:
         """Give a partition up."""
         await self._thread.run(self.features.close, INTERACTIONS_BY_ITEM, partition)
 
+    async def stop(self) -> None:
+        """Give everything up and disconnect."""
+        await self._thread.run(self.features.close_all)
+
     async def apply(self, batch: RecordBatch) -> None:
         """Apply a run of interactions and write every touched item and the ledger in one transaction."""
         started = time.perf_counter()

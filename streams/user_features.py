@@ -30,6 +30,7 @@ class UserIngest:
         self._turn = asyncio.Lock()
         self.owned: set[int] = set()
         self.processed = 0
+        self.erased = 0
 
     async def open(self, partition: int) -> int | None:
         """Take a partition over; returns the offset to read on from, None where nothing was flushed yet."""
@@ -43,6 +44,11 @@ class UserIngest:
         async with self._turn:
             self.owned.discard(partition)
             await self._thread.run(self.features.close, CLICKSTREAM_EVENTS, partition)
+
+    async def stop(self) -> None:
+        """Give everything up and disconnect."""
+        self.owned.clear()
+        await self._thread.run(self.features.close_all)
 
     @asynccontextmanager
     async def turn(self, batch: RecordBatch) -> AsyncIterator["UserIngest"]:
@@ -95,4 +101,6 @@ class UserIngest:
     async def erase(self, user_id: str, requested_at_ms: int, partition: int) -> bool:
         """Forget a person between two batches; False where it was done before."""
         async with self._turn:
-            return await self._thread.run(self.features.erase, user_id, requested_at_ms, CLICKSTREAM_EVENTS, partition)
+            news = await self._thread.run(self.features.erase, user_id, requested_at_ms, CLICKSTREAM_EVENTS, partition)
+            self.erased += news
+            return news

@@ -128,6 +128,8 @@ class Worker:
     async def stop(self) -> None:
         """Let running calls end, then close."""
         await self.publisher.stop()
+        await self.users.stop()
+        await self.items.stop()
         for thread in self._threads.values():
             thread.stop()
 
