@@ -77,8 +77,11 @@ def drop(*, postgres_url: str, project: str = "alluvium") -> None:
     project = checked_project(project)
     store = FeatureStore(config=feast_config(postgres_url=postgres_url, project=project, create_registry=True))
     try:
-        store.teardown()
-        store.registry.delete_project(project, commit=True)
+        # Not store.teardown(), which empties the registry of every project in the database.
+        views = store.list_feature_views()
+        store._get_provider().teardown_infra(project, views, store.list_entities())  # noqa: SLF001 - has no public name
+        if any(known.name == project for known in store.registry.list_projects()):
+            store.registry.delete_project(project, commit=True)
     finally:
         close_store(store)
     with translated(), connect(postgres_url) as connection:
