@@ -99,7 +99,9 @@ class TextEncoder:
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
             from transformers import AutoModel, AutoTokenizer
+            from transformers.utils import logging
 
+            logging.disable_progress_bar()
             try:
                 tokenizer = AutoTokenizer.from_pretrained(self._path)
                 model = AutoModel.from_pretrained(self._path).eval()

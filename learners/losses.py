@@ -1,5 +1,7 @@
 """What a round minimises: ranking the true next item first, and staying close to the incumbent on what is replayed."""
 
+import math
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
@@ -52,9 +54,7 @@ def distillation_loss(users: Tensor, columns: Tensor, teacher_users: Tensor, tea
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
-def sample_columns(
-    targets: Tensor, pool: Tensor, *, size: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def sample_columns(targets: Tensor, pool: Tensor, *, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw the items that compete in one step: every target, and some of all others.
 
     Args:
@@ -67,9 +67,8 @@ def sample_columns(
         Item indexes [C], ascending, and the log of each one's chance to be among them [C].
     """
     drawn = pool[torch.randint(len(pool), (size,), generator=generator)]
-    columns, position = torch.unique(torch.cat([targets, drawn]), return_inverse=True)
-    seen = torch.zeros(len(columns)).index_add_(0, position[: len(targets)], torch.ones(len(targets)))
-    uniform = 1 - (1 - 1 / len(pool)) ** size
-    # A column is in if it was drawn, or if it is a target of this step: the batch's own frequency stands for that chance.
-    as_target = 1 - torch.exp(-seen)
-    return columns, torch.log(uniform + (1 - uniform) * as_target)
+    columns = torch.unique(torch.cat([targets, drawn]))
+    # The step's own targets are in for certain, the rest by the draw: so weighted, the sum over the sample of exp(score) is an
+    # unbiased estimate of the sum over all items.
+    log_drawn = math.log(-math.expm1(size * math.log1p(-1 / len(pool)))) if len(pool) > 1 else 0.0
+    return columns, torch.where(torch.isin(columns, targets), 0.0, log_drawn)

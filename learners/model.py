@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from learners.errors import InvalidModelConfigError
 
 
+PADDING = 0
+_ID_STD = 0.05  # against text projections of unit vectors, whose numbers spread by about 1 / sqrt(D)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """The shape of a `SharedModel`.
@@ -83,12 +87,20 @@ class SharedModel(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.input_dropout = nn.Dropout(config.input_dropout)
         nn.init.normal_(self.text_projection.weight, std=config.width**-0.5)
-        nn.init.zeros_(self.id_embedding.weight)  # an item nobody has learned about is its text alone
+        nn.init.zeros_(self.id_embedding.weight)  # an item nobody has learned about is its text alone; see `admit`
         nn.init.normal_(self.positions.weight, std=0.02)
 
     def item_vectors(self, text_vectors: Tensor, item_indexes: Tensor) -> Tensor:
         """Return item vectors [n, D] for text vectors [n, T] and item indexes [n]."""
         return self.text_projection(text_vectors) + self.id_embedding(self.rows_of(item_indexes))
+
+    @torch.no_grad()
+    def admit(self, start: int, stop: int) -> None:
+        """Give items `start` to `stop` (exclusive) small random rows, so that items without text can be told apart."""
+        fresh = self.id_embedding.weight[start : min(stop, self.capacity)]
+        fresh.normal_(std=_ID_STD)
+        if start <= PADDING < stop:
+            fresh[PADDING - start] = 0
 
     def rows_of(self, item_indexes: Tensor) -> Tensor:
         """Return the embedding row of every index: its own, or a shared one beyond the capacity."""

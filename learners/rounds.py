@@ -137,11 +137,16 @@ def _copy_of(incumbent: LoadedRelease | None, round_input: RoundInput) -> tuple[
     """Return the model to train and whether it starts from scratch: no incumbent, or one of another shape."""
     config, items = round_input.model, len(round_input.item_ids)
     if incumbent is None or any(getattr(incumbent.model.config, name) != getattr(config, name) for name in _SHAPE):
-        return SharedModel(config, capacity=capacity_for(config, items)), True
+        model = SharedModel(config, capacity=capacity_for(config, items))
+        model.admit(0, items)
+        return model, True
     capacity = incumbent.model.capacity
     model = SharedModel(config, capacity=capacity)
     model.load_state_dict(incumbent.model.state_dict())
-    return model if items <= capacity else model.grown(capacity_for(config, items)), False
+    if items > capacity:
+        model = model.grown(capacity_for(config, items))
+    model.admit(len(incumbent.item_ids), items)
+    return model, False
 
 
 def _teacher(incumbent: LoadedRelease, device: torch.device) -> Teacher:
