@@ -67,8 +67,8 @@ class Checkpoints:
             staged.rename(folder / STATE)
             (folder / POSITION).write_bytes(msgspec.json.encode(position))
             size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        for number in numbers:
-            shutil.rmtree(self._folder(number), ignore_errors=True)
+        for left in (staged.parent, *map(self._folder, numbers)):
+            shutil.rmtree(left, ignore_errors=True)
         return size_bytes
 
     def _numbers(self) -> list[int]:

@@ -31,6 +31,7 @@ class Findings:
         since_last_trigger: Target interactions since the last round was triggered.
         learned: Target interactions scored and learned.
         model_version: The release that scores; 0: none.
+        texts: Of items newly listed, to be encoded.
     """
 
     metrics: Sequence[MetricValue] = ()
@@ -44,6 +45,7 @@ class Findings:
     since_last_trigger: int = 0
     learned: int = 0
     model_version: int = 0
+    texts: Sequence[str] = ()
 
 
 def metric_record(lineage: str, value: MetricValue) -> Record:

@@ -66,8 +66,11 @@ class Releasing:
         return record
 
     def roll_back(self, evidence: Mapping[str, Any], *, decided_at_ms: int) -> ReleaseRecord:
-        """Write the row that returns to the current version's predecessor."""
-        return self._registry.rollback(reason=evidence, decided_at_ms=decided_at_ms)
+        """Write the row that returns to the version that the evidence names, unless that one rules already."""
+        current = self._registry.current()
+        if current is not None and current.version == evidence["version"]:
+            return current
+        return self._registry.rollback(to_version=evidence["version"], reason=evidence, decided_at_ms=decided_at_ms)
 
 
 def round_facts(pending: PendingRound) -> dict[str, Any]:

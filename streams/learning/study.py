@@ -42,6 +42,8 @@ class Study:
         self.learner, self.tracker, self.text_vectors = learner, tracker, text_vectors
         self.log = ExpertLog()
         self._vectors = ItemVectors()
+        self._listed: list[int] = []  # item indexes whose text vector is not taken in yet
+        self._texts: list[str] = []  # theirs, as far as nobody was asked to encode them
         self._described: dict[int, None] = {}
         self._incumbent: Path | None = None
         self._clock_ms = clock_ms
@@ -64,12 +66,12 @@ class Study:
         self.tracker.counts["truncated"] += batch.truncated
         self.tracker.advance(batch.topic, batch.partition, batch.next_offset)
 
-    def take_catalogue(self, batch: RecordBatch) -> list[str]:
-        """Take in a run of the catalogue; returns the texts to encode before `describe` is called."""
+    def take_catalogue(self, batch: RecordBatch) -> None:
+        """Take in a run of the catalogue; `describe` follows once its texts are encoded."""
         listed, unreadable = apply_catalogue(self.learner.catalog, batch)
         self.tracker.counts["catalogue_rejected"] += unreadable
-        self._described |= dict.fromkeys(listed)
-        return [self.learner.catalog.text_of(index) for index in listed]
+        self._listed.extend(listed)
+        self._texts.extend(self.learner.catalog.text_of(index) for index in listed)
 
     def take_erasures(self, batch: RecordBatch) -> int:
         """Forget whoever asks; returns how many requests were new."""
@@ -81,8 +83,10 @@ class Study:
         return len(new)
 
     def describe(self) -> None:
-        """Take in the text vectors of whatever the catalogue has listed."""
+        """Take in the text vectors of whatever the catalogue has listed; they are quick to come by once encoded."""
         self.text_vectors.update(self.learner.catalog)
+        self._described |= dict.fromkeys(self._listed)
+        self._listed = []
 
     # ---- what goes out
 
@@ -92,6 +96,7 @@ class Study:
         metrics = [value for value in self.learner.metrics() if math.isfinite(value.value)]
         drifts = [event for event in self.learner.drifts() if math.isfinite(event.value)]
         rollback = self.learner.should_roll_back()
+        texts, self._texts = self._texts, []
         return Findings(
             metrics=metrics,
             drifts=drifts,
@@ -104,6 +109,7 @@ class Study:
             since_last_trigger=self.learner.triggers.new,
             learned=self.learner.interactions,
             model_version=self.learner.ranker.model_version,
+            texts=texts,
         )
 
     def updates(self, *, limit: int | None = None) -> list[Record]:
@@ -165,17 +171,12 @@ class Study:
         if outcome != "passed":
             self.learner.abandon_round()
 
-    def adopt(self, record: ReleaseRecord, release: LoadedRelease, *, fresh: bool) -> None:
-        """Score with this release from now on.
-
-        Args:
-            record: Its row.
-            release: Loaded.
-            fresh: Whether it was just released, so that its predecessor goes on scoring in the shadow.
-        """
-        self.learner.adopt(release, shadow=fresh)
+    def adopt(self, record: ReleaseRecord, release: LoadedRelease) -> None:
+        """Score with this release from now on; the predecessor of a fresh one goes on scoring in the shadow."""
+        self.learner.adopt(release, shadow=record.kind == "release")
         self.serve(record, release)
-        self.tracker.counts["adoptions"] += 1
+        if record.kind == "rollback":
+            self.tracker.counts["rollbacks"] += 1
 
     def serve(self, record: ReleaseRecord, release: LoadedRelease) -> None:
         """Note which release serves, without touching what the learner made of it."""

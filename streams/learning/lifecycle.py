@@ -1,0 +1,217 @@
+"""The life of a model: a round is triggered, trained, judged, released, adopted, and perhaps taken back.
+
+Every step bears repeating, and a checkpoint names the round before it begins and after it is settled. A kill between
+any two steps therefore leaves either the incumbent alone or a row in Postgres, from which the next start goes on.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from learners.errors import LearnerError, RegistryUnavailableError
+from learners.registry import ReleaseRecord
+from learners.releases import LoadedRelease, load_release
+from learners.rounds import RoundResult
+from learners.triggers import Trigger
+from streams.learning.announcements import Announcer
+from streams.learning.errors import DatabaseUnavailableError
+from streams.learning.position import PendingRound
+from streams.learning.releasing import ROUND, Releasing, wire
+from streams.learning.round_records import Outcome, RoundRecords
+from streams.learning.rounds import Rounds
+from streams.learning.study import Study
+from streams.learning.threads import Threads
+from streams.topics import MODELS_RELEASES
+
+log = structlog.get_logger(__name__)
+
+
+class Lifecycle:
+    """Rounds and releases of one learner.
+
+    Args:
+        threads: Where blocking work runs.
+        rounds: Trains.
+        releases: The registry's side of it.
+        records: Remembers every round.
+        announcer: Speaks to Kafka.
+        checkpoint: Writes a checkpoint.
+    """
+
+    def __init__(
+        self,
+        *,
+        threads: Threads,
+        rounds: Rounds,
+        releases: Releasing,
+        records: RoundRecords,
+        announcer: Announcer,
+        checkpoint: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._threads, self._rounds, self._releases = threads, rounds, releases
+        self._records, self._announcer, self._checkpoint = records, announcer, checkpoint
+        self.sequence = 0  # of the row whose release the learner has adopted
+        self._cannot_return_from = -1
+        self._study: Study
+        self._pending: PendingRound | None = None
+
+    @property
+    def pending(self) -> PendingRound | None:
+        """The round that is not settled."""
+        return self._pending
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Optimizer steps of the running round."""
+        return self._rounds.steps()
+
+    # ---- start and stop
+
+    async def prepare(self) -> None:
+        """Make tables, bring pointer and directories in line with them, and publish again what may be missing."""
+        await self._threads.database(self._records.prepare)
+        current = await self._threads.database(self._releases.repair)
+        await self._send_releases(also=current)
+
+    async def resume(self, study: Study) -> None:
+        """Follow the registry and take up the pending round, both as the checkpoint left them."""
+        self._study = study
+        position = study.tracker.position
+        self.sequence, self._pending = position.sequence, position.pending
+        await self._threads.disk.run(self._rounds.tidy, keep=self._pending)
+        current = await self._threads.database(self._releases.current)
+        if current is not None and current.sequence == self.sequence:
+            await self._serve(current)
+        elif current is not None:
+            await self._adopt(current)
+        if self._pending is not None:
+            log.info("round_resumed", round=self._pending.key)
+            await self._start(self._pending)
+
+    async def stop(self) -> None:
+        """Stop training; the next start repeats the round."""
+        await self._threads.disk.run(self._rounds.abandon)
+
+    # ---- rounds
+
+    async def begin(self, trigger: Trigger) -> None:
+        """Start a round."""
+        pending, round_input = await self._threads.learning.run(self._study.begin_round, trigger)
+        self._pending = pending
+        await self._threads.disk.run(self._rounds.prepare, pending, round_input)
+        await self._checkpoint()
+        log.info("round_triggered", round=pending.key, trigger=trigger.kind, detail=trigger.detail)
+        await self._start(pending)
+
+    async def settle(self) -> bool:
+        """Bring a finished round to its end; False while it trains."""
+        if self._pending is None or not self._rounds.finished:
+            return False
+        pending = self._pending
+        try:
+            result = await self._threads.disk.run(self._rounds.result, pending)
+            if result.outcome != "passed":
+                await self._end(pending, result.outcome, result=result)
+                return True
+            record = await self._threads.database(self._releases.release, pending, result)
+        except (DatabaseUnavailableError, RegistryUnavailableError):
+            raise
+        except LearnerError as error:
+            await self._end(pending, "failed", error=str(error))
+            return True
+        await self._send_releases()
+        if record.sequence > self.sequence:
+            await self._adopt(record)
+        await self._end(pending, "passed", result=result, version=record.version)
+        return True
+
+    async def _start(self, pending: PendingRound) -> None:
+        await self._threads.database(self._records.note, pending, "running")
+        try:
+            await self._threads.disk.run(self._rounds.begin, pending)
+        except LearnerError as error:
+            await self._end(pending, "failed", error=str(error))
+
+    async def _end(
+        self,
+        pending: PendingRound,
+        outcome: Outcome,
+        *,
+        result: RoundResult | None = None,
+        version: int | None = None,
+        error: str | None = None,
+    ) -> None:
+        await self._threads.database(
+            self._records.note,
+            pending,
+            outcome,
+            version=version,
+            verdict=None if result is None else dict(result.verdict),
+            training=None if result is None else dict(result.training),
+            error=error,
+            finished_at_ms=time.time_ns() // 1_000_000,
+        )
+        await self._threads.learning.run(self._study.end_round, outcome)
+        self._pending = None
+        log.info("round_ended", round=pending.key, outcome=outcome, version=version, error=error)
+        await self._checkpoint()
+        await self._threads.disk.run(self._rounds.tidy, keep=None)
+
+    # ---- releases
+
+    async def roll_back(self, evidence: dict[str, Any]) -> None:
+        """Return to the version that the evidence names."""
+        if self._cannot_return_from == self.sequence:
+            return  # said once; what serves is what there is
+        log.warning("release_rolled_back", **evidence)
+        decided_at_ms = time.time_ns() // 1_000_000
+        try:
+            await self._threads.database(self._releases.roll_back, evidence, decided_at_ms=decided_at_ms)
+        except (DatabaseUnavailableError, RegistryUnavailableError):
+            raise
+        except LearnerError as error:
+            self._cannot_return_from = self.sequence
+            log.warning("rollback_impossible", error=str(error))
+        await self.follow()
+
+    async def follow(self) -> None:
+        """Adopt whatever the registry says must serve, whoever said so."""
+        await self._send_releases()
+        current = await self._threads.database(self._releases.current)
+        if current is None or current.sequence <= self.sequence:
+            return
+        if self._pending is not None and current.verdict.get(ROUND, {}).get("key") != self._pending.key:
+            # it learns from, and is judged against, a model that no longer serves; what it took must wait again
+            await self._threads.disk.run(self._rounds.kill)
+            await self.settle()
+        await self._adopt(current)
+        await self._checkpoint()
+
+    async def _send_releases(self, *, also: ReleaseRecord | None = None) -> None:
+        waiting = await self._threads.database(self._releases.outbox)
+        if also is not None and also.sequence not in {record.sequence for record in waiting}:
+            waiting.insert(0, also)
+        for record in waiting:
+            await self._announcer.put(MODELS_RELEASES, [wire(record)])
+            await self._announcer.flush()
+            await self._threads.database(self._releases.sent, record)
+
+    async def _adopt(self, record: ReleaseRecord) -> None:
+        release = await self._load(record)
+        self.sequence = record.sequence  # of a damaged release too: there is nothing to try again
+        if release is not None:
+            await self._threads.learning.run(self._study.adopt, record, release)
+            log.info("release_adopted", version=record.version, sequence=record.sequence, kind=record.kind)
+
+    async def _serve(self, record: ReleaseRecord) -> None:
+        if (release := await self._load(record)) is not None:
+            await self._threads.learning.run(self._study.serve, record, release)
+
+    async def _load(self, record: ReleaseRecord) -> LoadedRelease | None:
+        try:
+            return await self._threads.disk.run(load_release, record.uri, sha256=record.sha256)
+        except LearnerError as error:
+            log.warning("release_unusable", version=record.version, error=str(error))
+            return None
