@@ -33,6 +33,7 @@ class Checker:
     history_length: int
     sample: int
     seed: int
+    erasures: dict[str, int] = field(default_factory=dict)  # people who were forgotten meanwhile, until when (ms)
     results: list[dict[str, Any]] = field(default_factory=list)
 
     async def check(self, moment: str, *, events: int) -> None:
@@ -45,6 +46,7 @@ class Checker:
             (event for chunk in event_log(self.events, limit=events) for event in chunk),
             allowed_lateness_ms=self.allowed_lateness_ms,
             rejected=set(self.found().dead_event_ids),
+            erasures=self.erasures,
             history_length=self.history_length,
         )
         store = open_store(postgres_url=self.postgres_url)

@@ -22,7 +22,7 @@ from infra.replay.memory import PeakMemory
 from infra.replay.progress import ProgressBar
 from infra.replay.report import Facts, build
 from infra.replay.summary import show
-from infra.replay.watch import Watch, until
+from infra.replay.watch import Watch, learned_by, until
 from infra.settings import Settings
 from streams.audit import AUDITED, MOCK_API_VERSION, Audit, end_offsets
 from streams.eventlog import catalog_file, event_log
@@ -143,6 +143,7 @@ class Run:
             cluster_id=deployment.cluster_id,
             learner_url=deployment.learner_url,
             worker_urls=deployment.worker_urls,
+            round_interactions=self.settings.learning.round_interactions,
         )
         self.pressure = BackPressure(
             consumed=self.watch.consumed,
@@ -197,7 +198,7 @@ class Run:
             before=self.watch.before,
             found=found,
             sent=self.sent.events,
-            learned=None if learner is None else learner["interactions"],
+            learned=None if learner is None else learned_by(learner),
             rounds=await asyncio.to_thread(read_rounds, self.deployment.postgres_url),
             swaps=list(self.watch.swaps.values()),
             ingest_s=ingest_s,
@@ -299,7 +300,7 @@ class Run:
 
         async def reached() -> bool:
             consumed = await self.watch.consumed()
-            return consumed.learned == consumed.interactions and not consumed.rounds_behind
+            return (consumed.learned or 0) >= consumed.interactions and not consumed.rounds_behind
 
         timeout_s = max(PATIENCE_S, self.settings.learning.round_timeout_s)
         await until(reached, moving=self.watch.consumed, patience_s=timeout_s, waiting_for="the learner's last round")
@@ -327,7 +328,7 @@ class Run:
         """What never changes: for waits that only time can end."""
 
     def _pids(self) -> dict[str, int]:
-        return {"replay": os.getpid(), **self.deployment.pids()}
+        return self.deployment.pids()
 
     def _extra(self, peaks: dict[str, int], learner: dict[str, Any] | None) -> dict[str, Any]:
         return {

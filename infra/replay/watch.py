@@ -29,6 +29,7 @@ class Watch:
         cluster_id: Of the Kafka cluster.
         learner_url: The learner's HTTP address; None: there is no learner.
         worker_urls: The workers' HTTP addresses.
+        round_interactions: Interactions of a learning round.
         before: The ledger before the replay; see `begin`.
     """
 
@@ -36,6 +37,7 @@ class Watch:
     cluster_id: str
     learner_url: str | None
     worker_urls: Sequence[str]
+    round_interactions: int
     before: Ledger = field(default_factory=dict)
     swaps: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)  # by worker and sequence
     _answer: Consumed = field(default_factory=lambda: Consumed(by_partition={}))
@@ -57,7 +59,10 @@ class Watch:
         """How far the pipeline is, since `begin`."""
         if time.monotonic() - self._answered_s > FRESH_S:
             ledger, learner = await asyncio.gather(self.ledger(), self.learner())
-            self._answer, self._answered_s = consumed_of(ledger, self.before, learner), time.monotonic()
+            self._answer, self._answered_s = (
+                consumed_of(ledger, self.before, learner, round_interactions=self.round_interactions),
+                time.monotonic(),
+            )
         return self._answer
 
     async def note_swaps(self) -> None:
@@ -68,12 +73,15 @@ class Watch:
                 self.swaps.setdefault((url, swap["sequence"]), dict(swap))
 
 
-def consumed_of(ledger: Ledger, before: Ledger, learner: Mapping[str, Any] | None) -> Consumed:
+def consumed_of(
+    ledger: Ledger, before: Ledger, learner: Mapping[str, Any] | None, *, round_interactions: int
+) -> Consumed:
     """The figures that matter, of what the ledger and the learner say.
 
     >>> ledger = {"clickstream.events": {"counts": {"applied": 7, "late": 1}, "next_offset": {0: 9}}}
-    >>> consumed_of(ledger, {}, {"interactions": 5, "rounds_pending": 0, "round_running": True})
-    Consumed(by_partition={0: 9}, applied=7, late=1, by_item=0, learned=5, rounds_behind=1)
+    >>> learner = {"interactions": 5, "round_running": True, "since_last_trigger": 2_500}
+    >>> consumed_of(ledger, {}, learner, round_interactions=1_000)
+    Consumed(by_partition={0: 9}, applied=7, late=1, by_item=0, learned=5, rounds_behind=3)
     """
     events, earlier = (side.get(CLICKSTREAM_EVENTS, {}) for side in (ledger, before))
     past = earlier.get("next_offset", {})
@@ -90,9 +98,16 @@ def consumed_of(ledger: Ledger, before: Ledger, learner: Mapping[str, Any] | Non
         applied=since(CLICKSTREAM_EVENTS, "applied"),
         late=since(CLICKSTREAM_EVENTS, "late"),
         by_item=since(INTERACTIONS_BY_ITEM, "applied"),
-        learned=None if learner is None else int(learner["interactions"]),
-        rounds_behind=0 if learner is None else int(learner["rounds_pending"]) + bool(learner["round_running"]),
+        learned=None if learner is None else learned_by(learner),
+        rounds_behind=0
+        if learner is None
+        else bool(learner["round_running"]) + int(learner["since_last_trigger"]) // round_interactions,
     )
+
+
+def learned_by(learner: Mapping[str, Any]) -> int:
+    """Interactions that the learner has taken in, those of forgotten people included, each once."""
+    return int(learner["interactions"]) + int(learner.get("interactions_by_outcome", {}).get("erased", 0))
 
 
 def get_json(url: str) -> dict[str, Any] | None:

@@ -1,0 +1,69 @@
+"""Somebody is forgotten while their events pour in, and the worker dies: what was theirs never returns."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from feature_store.apply import close_store, open_store
+from infra.replay.run import Intervention, Run
+from streams.eventlog import event_log
+from tests.replays import online_retail, run_replay, toy_settings
+
+EVENTS = 3_000
+
+
+def most_active(events: Path) -> str:
+    users = Counter(event.user_id for chunk in event_log(events, limit=EVENTS) for event in chunk)
+    return users.most_common(1)[0][0]
+
+
+def features_of(run: Run, user_id: str) -> dict[str, list[object]]:
+    store = open_store(postgres_url=run.deployment.postgres_url)
+    try:
+        names = ["user_counters:purchase_count", "user_counters:purchase_14d", "user_interactions:item_ids"]
+        return store.get_online_features(features=names, entity_rows=[{"user_id": user_id}]).to_dict()
+    finally:
+        close_store(store)
+
+
+def test_an_erased_person_stays_erased_under_load_and_after_a_kill(tmp_path: Path) -> None:
+    events = online_retail() / "events.parquet"
+    user_id = most_active(events)
+    seen: dict[str, dict[str, list[object]]] = {}
+
+    async def erase_and_kill(run: Run) -> None:
+        await run.check_now("before the erasure")
+        seen["before"] = features_of(run, user_id)
+        command = [sys.executable, "-m", "infra.cli", "erase", user_id]
+        command += ["--bootstrap-servers", run.deployment.bootstrap_servers]
+        await asyncio.to_thread(subprocess.run, command, check=True)
+        run.checker.erasures[user_id] = int(time.time() * 1000)
+        run.deployment.supervisor.kill("worker-1")
+
+    async def look_again(run: Run) -> None:
+        await run._drained()
+        seen["after"] = features_of(run, user_id)
+
+    report = run_replay(
+        events,
+        toy_settings(tmp_path),
+        limit=EVENTS,
+        speed=400,
+        interventions=[
+            Intervention(after_events=1_000, act=erase_and_kill),
+            Intervention(after_events=EVENTS, act=look_again),
+        ],
+    )
+    assert seen["before"]["purchase_count"][0] > 0
+    assert seen["after"]["purchase_count"] == [0]
+    assert seen["after"]["purchase_14d"] == [0.0]
+    assert not seen["after"]["item_ids"][0]
+    counts = report["events"]
+    assert counts["erased"] > 0
+    assert counts["received"] == EVENTS == sum(counts[name] for name in ("applied", "duplicate", "late", "erased"))
+    # everybody else's features are as if nothing had happened; items keep what was counted before
+    differing = [line for compared in report["recounts"] for line in compared["differences"]]
+    assert not [line for line in differing if line.startswith("user")]
