@@ -69,6 +69,7 @@ class RealBroker(Broker):
         self.cluster = cluster  # None: somebody else's, which no test may kill
         self._admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
         self._created: set[str] = set()
+        self._before: set[str] | None = None
         self._groups = self._group_ids()
 
     def create_topics(self, topics: Mapping[str, int]) -> None:
@@ -76,7 +77,13 @@ class RealBroker(Broker):
         self._admin.create_topics(new)
         self._created |= topics.keys()
 
+    def adopt_all_topics(self) -> None:
+        """Remove after the test whatever topics it makes by other means."""
+        self._before = set(self._admin.list_topics())
+
     def close(self) -> None:
+        if self._before is not None:
+            self._created |= set(self._admin.list_topics()) - self._before
         present = set(self._admin.list_topics())
         if self._created & present:
             self._admin.delete_topics(sorted(self._created & present))
