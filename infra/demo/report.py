@@ -29,7 +29,7 @@ class DemoRun:
         end_ms: Event time at which the traffic ended.
         places: Length of the list on the home page.
         events_sent: Clickstream events produced.
-        ledger: Outcome counts and feature freshness as the feature store's ledger has them.
+        ledger: Of the clickstream, as `feature_store.report.ledger_report` gives it: `counts` and `freshness_ms`.
         planted: Drifts that were planned.
         started: Per kind, interactions scored and seconds of traffic when it was planted.
         exposures: Every list shown.
@@ -65,10 +65,10 @@ def build_report(run: DemoRun) -> dict[str, Any]:
         "wall_s": round(run.wall_s, 1),
         "traffic_s": round(run.traffic_s, 1),
         "simulated_days": round((run.end_ms - run.start_ms) / DAY_MS, 2),
-        "events": {"sent": run.events_sent, **run.ledger.get("events", {})},
+        "events": {"sent": run.events_sent, **run.ledger.get("counts", {})},
         "throughput_eps": round(run.events_sent / run.traffic_s, 1) if run.traffic_s else None,
         "freshness_ms": {
-            "feature": run.ledger.get("freshness_ms"),
+            "feature": run.ledger.get("freshness_ms") if run.events_sent else None,
             "ranking": _percentiles(seen.freshness_ms),
         },
         "rankings": seen.rankings,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from feature_store.reports import ledger_report
-
+from feature_store.report import ledger_report
 from infra.demo.catalogue import write_catalogue
 from infra.demo.drifts import PlantedDrift, match_drifts, plan_drifts
 from infra.demo.observations import Observations
@@ -95,12 +95,13 @@ def demo_settings(**overrides: Any) -> Settings:
 
 
 def run_demo(config: DemoConfig, settings: Settings, *, view: View) -> dict[str, Any]:
-    """Run the demo and return its report; the report's files lie in `<data_dir>/demo`.
+    """Run the demo and return its report; its files lie in `<data_dir>/demo`.
 
     Raises:
         InfraError: If a part does not start, or ends again and again.
     """
     began = time.monotonic()
+    settings = with_own_folder(settings)
     with Deployment(settings=settings) as deployment:
         view.say("starting Kafka and Postgres")
         deployment.start_stores()
@@ -110,12 +111,20 @@ def run_demo(config: DemoConfig, settings: Settings, *, view: View) -> dict[str,
         performance = _Performance(config, deployment, view)
         asyncio.run(performance.run())
         report = performance.report(wall_s=time.monotonic() - began)
-    files = write_report(report, settings.data_dir / "demo")
+    files = write_report(report, settings.data_dir)
     view.say("")
     view.say(render_text(report))
     view.say("")
     view.say(f"the same as a page: {files['html']}, and as JSON: {files['json']}")
     return report
+
+
+def with_own_folder(settings: Settings) -> Settings:
+    """Settings with a data folder for the demo alone; it begins empty wherever the broker or the database does."""
+    folder = settings.data_dir / "demo"
+    if settings.kafka.bootstrap_servers is None or settings.postgres.url is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return settings.model_copy(update={"data_dir": folder})
 
 
 def write_report(report: dict[str, Any], folder: Path) -> dict[str, Path]:
@@ -146,6 +155,7 @@ class _Performance:
             cluster_id=deployment.cluster_id,
             learner_url=deployment.learner_url,
             worker_urls=deployment.worker_urls,
+            round_interactions=deployment.settings.learning.round_interactions,
         )
         self._website: Website | None = None
         self._consumed = Consumed(by_partition={})

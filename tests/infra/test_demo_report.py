@@ -138,7 +138,7 @@ def report() -> dict[str, Any]:
             places=10,
             events_sent=events,
             ledger={
-                "events": {"received": events, "applied": events - 2, "rejected": 2},
+                "counts": {"received": events, "applied": events - 2, "rejected": 2},
                 "freshness_ms": {"p50": 80.0, "p99": 300.0},
             },
             planted=planted,
