@@ -1,7 +1,7 @@
 """A run of records of one partition: what the transport hands to an agent, and the reader to a loop."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -51,6 +51,16 @@ class RecordBatch:
     def next_offset(self) -> int:
         """The offset to commit once every record has taken effect."""
         return self.offsets[-1] + 1 if self.position is None else self.position
+
+    def tail(self, start: int) -> "RecordBatch":
+        """The records from index `start` on; at least one must be left."""
+        return replace(
+            self,
+            offsets=self.offsets[start:],
+            keys=self.keys[start:],
+            values=self.values[start:],
+            timestamps_ms=self.timestamps_ms[start:],
+        )
 
 
 class Run:

@@ -1,6 +1,7 @@
 """A Faust app with the settings that this project needs; why each is there stands beside it."""
 
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any
 
 import faust
@@ -31,6 +32,20 @@ class SettledStream(faust.Stream):
             yield value
             if event is not None and event.ack():
                 self._on_message_out(event.message.tp, event.message.offset, event.message)
+
+
+class EndingAgent(faust.Agent):
+    """An agent that ends in peace when its app stops; Faust's own counts that as a crash."""
+
+    async def _execute_actor(self, coro: Awaitable[Any], aref: Any) -> None:
+        async def until_stopped() -> None:
+            try:
+                await coro
+            except asyncio.CancelledError:
+                if not self.app.should_stop:
+                    raise
+
+        await super()._execute_actor(until_stopped(), aref)
 
 
 class UndecodedSchema(faust.Schema):
@@ -83,6 +98,7 @@ def make_app(
         key_serializer="raw",  # a payload that Faust fails to decode stops its agent for good; agents decode themselves
         value_serializer="raw",
         Stream=SettledStream,
+        Agent=EndingAgent,
         agent_supervisor="mode.CrashingSupervisor",  # an agent restarted in place would skip what it failed on
         broker_commit_interval=commit_interval_s,
         broker_commit_every=1000,

@@ -3,12 +3,17 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import aiokafka
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, server_list
 from faust.types import TP
 
@@ -19,6 +24,10 @@ from streams.errors import LogRewoundError
 # was just emptied waits for it; aiokafka's 500 ms and Faust's 1500 ms would be added to the freshness of its events.
 FETCH_MAX_WAIT_MS = 100
 BLOCKED_POLL_S = 0.05  # at most this long until an acknowledgement is noticed that came around `Consumer.ack`
+REASSIGNMENT_POLL_S = 0.02
+GROUP_ERRORS = 5  # rebalances that fail in a row before the app gives up
+# librdkafka's mock broker refuses a follower whose SyncGroup request comes after the leader's; so the leader waits
+LEADER_PAUSE_S = 0.05
 MAX_OUTSTANDING = 2  # batches of one partition with an agent: one at work and, if it is full, one ready
 
 
@@ -41,6 +50,16 @@ class Batching:
     max_partition_fetch_bytes: int = 4 * 1024 * 1024
 
 
+class CopartitionedAssignor(RangePartitionAssignor):
+    """Partition p of every topic goes to the same worker, if the topics have as many partitions."""
+
+    @classmethod
+    def assign(cls, cluster: Any, members: Mapping[str, Any]) -> Any:
+        if len(members) > 1:
+            sleep(LEADER_PAUSE_S)  # this thread has nothing else to do in a rebalance
+        return super().assign(cluster, members)
+
+
 class BatchingConsumerThread(AIOKafkaConsumerThread):
     """Gathers each hot partition's records into runs; other topics pass as Faust's own driver has them."""
 
@@ -52,13 +71,14 @@ class BatchingConsumerThread(AIOKafkaConsumerThread):
         self._runs: dict[TP, Run] = {}
         self._handed_at: dict[TP, float] = {}
         self._waiter: asyncio.Future[None] | None = None
+        self._group_errors = 0
 
     # Consumer
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
-        """Faust's consumer, with our isolation level, fetch sizes and waits, and co-partitioned topics kept together."""
+        """Faust's consumer, with our isolation level, fetch sizes and waits; co-partitioned topics stay together."""
         conf = self.app.conf
-        self._assignor = RangePartitionAssignor  # partition p of all topics to one worker
+        self._assignor = CopartitionedAssignor
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
@@ -89,6 +109,10 @@ class BatchingConsumerThread(AIOKafkaConsumerThread):
         self._handed_at.clear()
         await super().on_partitions_revoked(revoked)
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self._group_errors = 0
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def seek_to_committed(self) -> Mapping[TP, int]:
         self._runs.clear()
         committed: Mapping[TP, int] = await super().seek_to_committed()
@@ -118,6 +142,21 @@ class BatchingConsumerThread(AIOKafkaConsumerThread):
         waiting = run.position - run.start if run else 0
         beyond: int = max((end or 0) - state.position, 0)
         return waiting + beyond
+
+    async def check_group(self) -> None:
+        """Let the group coordinator go on after an error, or raise it if it is final; unasked, it waits for ever."""
+        await self.call_thread(self._check_group)
+
+    async def _check_group(self) -> None:
+        try:
+            self._ensure_consumer()._coordinator.check_errors()  # noqa: SLF001 - Faust never asks
+        except (GroupAuthorizationFailedError, TopicAuthorizationFailedError):
+            raise
+        except KafkaError as exc:
+            self._group_errors += 1
+            if self._group_errors >= GROUP_ERRORS:
+                raise
+            self.log.warning("Joining the group failed, trying again: %r", exc)
 
     # Fetching
 
@@ -153,6 +192,11 @@ class BatchingConsumerThread(AIOKafkaConsumerThread):
         hot = [tp for tp in active if tp.topic in self.batching.hot_topics]
         cold = active.difference(hot)
         while self.consumer.flow_active:
+            if fetcher._subscriptions.reassignment_in_progress:  # noqa: SLF001
+                if monotonic() >= deadline:
+                    return {}
+                await asyncio.sleep(REASSIGNMENT_POLL_S)
+                continue
             ready: dict[TP, list[Any]] = {}
             if cold:
                 ready.update(await fetcher.fetched_records(cold, timeout=0, max_records=max_records))
@@ -164,12 +208,10 @@ class BatchingConsumerThread(AIOKafkaConsumerThread):
                 await asyncio.wait([waiter], timeout=wait_s)
             finally:
                 self._waiter = None
-            if waiter.done():
-                waiter.result()  # raises what the group coordinator met
-            else:
+            if not waiter.done():
                 waiter.cancel()
-            if wake_at >= deadline and monotonic() >= deadline:
-                return {}
+            elif waiter.exception() is not None:
+                return {}  # what the group coordinator met, which `check_group` handles
         return {}
 
     async def _collect(self, fetcher: Any, tp: TP, ready: dict[TP, list[Any]]) -> float:

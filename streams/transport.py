@@ -31,6 +31,7 @@ from typing import Any
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.types import TP, ConsumerMessage, Message
+from mode import Service
 from mode.utils.futures import maybe_async
 
 from streams.batches import RecordBatch, Run
@@ -43,6 +44,7 @@ __all__ = ["Batching", "BatchingConsumer", "BatchingTransport", "RecordBatch", "
 
 StartOffset = Callable[[str, int], int | Awaitable[int | None] | None]
 CREATE_TIME = 0
+GROUP_CHECK_S = 0.5
 
 
 def committed_offsets(_topic: str, _partition: int) -> int | None:
@@ -62,10 +64,16 @@ class BatchingConsumer(Consumer):
         self._hot = transport.batching.hot_topics
         self._handouts: dict[TP, Handouts] = {}
         self._seeking = asyncio.Lock()
+        self._fetching: asyncio.Task[Any] | None = None
         super().__init__(transport, *args, **kwargs)
 
     def _new_consumer_thread(self) -> BatchingConsumerThread:
         return BatchingConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    @Service.task
+    async def _watch_group(self) -> None:
+        async for _ in self.itertimer(GROUP_CHECK_S, name="group"):
+            await self._thread.check_group()
 
     # Where to start
 
@@ -75,6 +83,8 @@ class BatchingConsumer(Consumer):
         Raises:
             LogRewoundError: If a partition ends before the offset that its ledger names.
         """
+        if asyncio.current_task() is self._fetching:
+            return  # `getmany` in mid-rebalance, which ends with a seek; this one would forget running batches
         async with self._seeking:
             # Faust would go on without the seek when its own time is up
             async with asyncio.timeout(0.8 * self.app.conf.broker_request_timeout):
@@ -95,8 +105,8 @@ class BatchingConsumer(Consumer):
             starts[tp] = start
         if starts:
             await self._thread.seek_wait(starts)
+        self._handouts = {tp: Handouts(expected=start) for tp, start in starts.items()}
         for tp, start in starts.items():
-            self._handouts[tp] = Handouts(expected=start)
             self._committed_offset[tp] = start
             self._read_offset[tp] = start or None
 
@@ -109,6 +119,7 @@ class BatchingConsumer(Consumer):
     # What is delivered
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109 - Faust's signature
+        self._fetching = asyncio.current_task()
         async for tp, message in super().getmany(timeout):
             if type(message.value) is not Run or await self._admit(tp, message):
                 yield tp, message
