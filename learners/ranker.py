@@ -160,6 +160,8 @@ class Ranker:
             raise ValueError(message)
         items = len(self.catalog)
         barred = self.barred(items)
+        if len(barred) == items:  # an empty catalogue, or everything delisted
+            return [[] for _ in requests]
         pasts = [self._past(request) for request in requests]
         if self.shared is not None:
             self.shared.refresh()
