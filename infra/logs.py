@@ -23,6 +23,14 @@ QUIET = (
 )
 
 
+class _StandardError(logging.Handler):
+    """Writes to whatever standard error is at the moment, not to what it was when logging was configured."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")
+        sys.stderr.flush()
+
+
 def configure(*, level: str = "info", form: Format = "auto") -> None:
     """Send this process's logs, the libraries' included, to standard error.
 
@@ -53,7 +61,7 @@ def configure(*, level: str = "info", form: Format = "auto") -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
