@@ -12,7 +12,7 @@ from learners.model import ModelConfig
 from learners.round_input import RoundConfig
 from learners.shadow import ShadowConfig
 from learners.triggers import TriggerConfig
-from streams.learner_process import LearnerProcessConfig
+from streams.learning.config import LearnerProcessConfig
 
 TEXT_VECTORS = "text_vectors.sqlite"  # under the data folder: vectors by content hash
 
