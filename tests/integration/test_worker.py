@@ -4,8 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from tests.brokers import Broker
-from tests.integration.worker_harness import consumed, event, prepare, produce, running_worker, until
 
 from feature_store.report import ledger_report
 from streams.publisher import Publisher
@@ -18,6 +16,8 @@ from streams.topics import (
     RECOMMENDATIONS_RANKINGS,
     USERS_ERASURES,
 )
+from tests.brokers import Broker
+from tests.integration.worker_harness import consumed, event, prepare, produce, running_worker, until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -32,7 +32,9 @@ async def test_events_become_features_interactions_and_rankings(kafka: Broker, d
     async with Publisher(connection=connection) as publisher:
         await publisher.send_keyed(CATALOG_ITEMS, [(i["item_id"].encode(), msgspec.json.encode(i)) for i in items])
     async with running_worker(kafka, database_url) as (worker, _):
-        await produce(connection, [event(1), event(2, item_id="cup"), event(3, user_id="bob"), event(4, event_type="cart")])
+        await produce(
+            connection, [event(1), event(2, item_id="cup"), event(3, user_id="bob"), event(4, event_type="cart")]
+        )
         await until(lambda: worker.rankings.published >= 2, "both people are ranked")
         await until(lambda: worker.items.processed == 4, "items are counted")
     async with running_worker(kafka, database_url) as (worker, _):
@@ -70,7 +72,9 @@ async def test_what_cannot_be_used_is_counted_and_lies_in_the_dead_letters(kafka
     assert {k: found[k] for k in ("received", "applied", "rejected", "duplicate", "late", "erased")} == {
         "received": 6, "applied": 1, "rejected": 3, "duplicate": 1, "late": 1, "erased": 0,
     }  # fmt: skip
-    letters = {dict(r.headers)["__connect.errors.exception.message"] for r in consumed(kafka, CLICKSTREAM_EVENTS + ".dlq")}
+    letters = {
+        dict(r.headers)["__connect.errors.exception.message"] for r in consumed(kafka, CLICKSTREAM_EVENTS + ".dlq")
+    }
     assert len(letters) == 3
     assert b"key is not the user_id" in letters
     assert any(b"ahead of the record" in letter for letter in letters)
@@ -94,7 +98,9 @@ async def test_an_erased_person_is_gone_and_old_events_do_not_bring_them_back(ka
     assert counts(database_url)["erased"] == 1
 
 
-async def test_requests_are_answered_also_for_strangers_and_without_a_catalogue(kafka: Broker, database_url: str) -> None:
+async def test_requests_are_answered_also_for_strangers_and_without_a_catalogue(
+    kafka: Broker, database_url: str
+) -> None:
     connection = prepare(kafka, database_url)
     async with running_worker(kafka, database_url) as (worker, _):
         await produce(connection, [{"request_id": "r1", "user_id": "ada"}], RANKING_REQUESTS)
@@ -112,14 +118,12 @@ async def test_requests_are_answered_also_for_strangers_and_without_a_catalogue(
 async def test_ten_thousand_mutated_payloads_are_applied_or_explained(kafka: Broker, database_url: str) -> None:
     """Dirt: truncated, wrong types, NaN, huge, wrong encoding, unknown schema version, null key, future, as large as allowed."""
     connection = prepare(kafka, database_url)
-    rng = random.Random(7)  # noqa: S311 - a test's dice
+    rng = random.Random(7)
     records = [mutated(rng, number) for number in range(10_000)]
     async with running_worker(kafka, database_url) as (worker, _):
         async with Publisher(connection=connection) as publisher:
             partition_of = await publisher.partitioner(CLICKSTREAM_EVENTS)
-            await publisher.send(
-                [(CLICKSTREAM_EVENTS, partition_of(key or b""), key, value) for key, value in records]
-            )
+            await publisher.send([(CLICKSTREAM_EVENTS, partition_of(key or b""), key, value) for key, value in records])
         await until(lambda: worker.users.processed == len(records), "all are processed", timeout_s=60)
     found = counts(database_url)
     letters = consumed(kafka, CLICKSTREAM_EVENTS + ".dlq", timeout_ms=3_000)
@@ -146,7 +150,9 @@ def mutated(rng: random.Random, number: int) -> tuple[bytes | None, bytes]:
             return key, good[: rng.randrange(len(good))]
         case 1:
             field = rng.choice(["event_id", "user_id", "item_id", "event_type", "event_time", "price"])
-            return key, msgspec.json.encode(json.loads(good) | {field: rng.choice([7, [], {}, True, "", "\x00", "x" * 5_000])})
+            return key, msgspec.json.encode(
+                json.loads(good) | {field: rng.choice([7, [], {}, True, "", "\x00", "x" * 5_000])}
+            )
         case 2:
             return key, good.replace(b"1.5", rng.choice([b"NaN", b"Infinity", b"-1", b"1e999", b'"1"']))
         case 3:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
-from tests.brokers import Broker
 from kafka import KafkaConsumer
 
 from feature_store.apply import apply
@@ -15,11 +14,14 @@ from streams.clients import KafkaConnection
 from streams.publisher import Publisher
 from streams.topics import CLICKSTREAM_EVENTS, all_topics
 from streams.worker import Worker
+from tests.brokers import Broker
 
 START = "2026-01-31T12:00:{second:02d}.{ms:03d}Z"
 
 
-def event(number: int, *, user_id: str = "ada", item_id: str = "mug", event_type: str = "view", **more: Any) -> dict[str, Any]:
+def event(
+    number: int, *, user_id: str = "ada", item_id: str = "mug", event_type: str = "view", **more: Any
+) -> dict[str, Any]:
     """A valid event; `number` orders it in time, a millisecond each."""
     return {
         "schema_version": 1,
@@ -31,7 +33,9 @@ def event(number: int, *, user_id: str = "ada", item_id: str = "mug", event_type
     } | more
 
 
-async def produce(connection: KafkaConnection, events: Sequence[dict[str, Any]], topic: str = CLICKSTREAM_EVENTS) -> None:
+async def produce(
+    connection: KafkaConnection, events: Sequence[dict[str, Any]], topic: str = CLICKSTREAM_EVENTS
+) -> None:
     """Publish events keyed by their user."""
     async with Publisher(connection=connection) as publisher:
         await publisher.send_keyed(topic, [(e["user_id"].encode(), msgspec.json.encode(e)) for e in events])
