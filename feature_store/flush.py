@@ -80,7 +80,7 @@ class UserFeatures(PartitionedFeatures[UserState]):
             owner_of=_USER_OF,
             reapply=self._reapply,
             set_erased=_erase_until,
-            archive=None,
+            history_dir=history_dir,
         )
 
     def apply(self, partition: int, user_id: str, item_id: str, event_type: str, event_time_ms: int) -> Outcome:
@@ -130,6 +130,8 @@ class UserFeatures(PartitionedFeatures[UserState]):
             news = self._ledgers.erase(cursor, user_id, requested_at_ms)
             if news:
                 self._tables.delete(cursor, [self._tables.codec.key_of(user_id)])
+        if self._history is not None:
+            self._history.erase(user_id, requested_at_ms)
         cache = self._cache_of.get(partition)
         state = cache.states.get(user_id) if cache is not None else None
         if news and cache is not None and state is not None:
@@ -174,7 +176,7 @@ class ItemFeatures(PartitionedFeatures[ItemState]):
             owner_of=_ITEM_OF,
             reapply=_apply_item,
             set_erased=None,
-            archive=None,
+            history_dir=history_dir,
         )
 
     def apply(self, partition: int, item_id: str, event_type: str, event_time_ms: int) -> None:

@@ -156,7 +156,7 @@ class LedgerTable:
         self._create = sql.SQL(
             "INSERT INTO {ledger} (cluster_id, topic, partition) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
         ).format(**tables)
-        self._read = sql.SQL("SELECT next_offset, sources, freshness, {} FROM {ledger} {}").format(counts, where, **tables)
+        self._read = sql.SQL("SELECT next_offset, sources, freshness, {} FROM {ledger} {} FOR UPDATE").format(counts, where, **tables)
         self._read_events = sql.SQL("SELECT sequence, event_ids FROM {events} {} ORDER BY sequence").format(where, **tables)
         self._lock = sql.SQL(
             "SELECT next_offset, writer, xmin::text::bigint FROM {ledger} {} FOR UPDATE"
@@ -185,7 +185,10 @@ class LedgerTable:
         return self.cluster_id, topic, partition
 
     def open(self, cursor: psycopg.Cursor[Any], topic: str, partition: int) -> Ledger:
-        """Read a partition's ledger; creates its row where there is none."""
+        """Read a partition's ledger; creates its row where there is none.
+
+        Waits for a flush of the partition's last owner that is under way, and keeps it from another until the transaction ends.
+        """
         key = self._key(topic, partition)
         cursor.execute(self._create, key)
         row = cursor.execute(self._read, key).fetchone()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self
 
@@ -10,12 +11,11 @@ import psycopg
 from feature_store.cache import StateCache
 from feature_store.connection import checked_project, connect, translated
 from feature_store.errors import FeatureSettingError, NotAppliedError, NotLoadedError, NotOpenError
+from feature_store.history import History
 from feature_store.ledger import Ledger, LedgerTable
 from feature_store.rows import Codec, Described, State
 from feature_store.tables import FeatureTables
 from feature_store.transaction import FlushOutcome, FlushTransaction, Outcome, PartitionFlush, PreparedFlush, prepare
-
-Archive = Callable[[PreparedFlush[State]], None]
 
 
 class PartitionedFeatures(Generic[State]):
@@ -31,7 +31,7 @@ class PartitionedFeatures(Generic[State]):
         owner_of: Gives the entity_id of an interaction.
         reapply: Applies one interaction to a state, or says why not.
         set_erased: Tells a state until when its person is erased; None where entities are not people.
-        archive: Called with each flush before its commit; None: nothing is archived.
+        history_dir: Folder of the point-in-time history; None: none is written.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class PartitionedFeatures(Generic[State]):
         owner_of: Callable[[Described], str],
         reapply: Callable[[State, Described], Outcome],
         set_erased: Callable[[State, int], None] | None,
-        archive: Archive[State] | None,
+        history_dir: Path | None,
     ) -> None:
         for setting, value in (("cache capacity", capacity), ("dedupe_window", dedupe_window)):
             if value < 1:
@@ -57,13 +57,14 @@ class PartitionedFeatures(Generic[State]):
         self._tables = FeatureTables(project=checked_project(project), codec=codec)
         self._ledgers = LedgerTable(project=project, cluster_id=cluster_id, window=dedupe_window)
         self._owner_of, self._set_erased = owner_of, set_erased
+        self._history = history_dir and History(history_dir=history_dir, codec=codec, cluster_id=cluster_id)
         self._transaction = FlushTransaction(
             tables=self._tables,
             ledgers=self._ledgers,
             owner_of=owner_of,
             reapply=reapply,
             set_erased=set_erased,
-            archive=archive or (lambda _: None),
+            archive=None if self._history is None else self._history.append,
         )
         self._ledger_of: dict[int, Ledger] = {}
         self._cache_of: dict[int, StateCache[State]] = {}
@@ -95,24 +96,32 @@ class PartitionedFeatures(Generic[State]):
         """
         with self._store() as connection, connection.transaction(), connection.cursor() as cursor:
             ledger = self._ledgers.open(cursor, topic, partition)
+            if self._history is not None:
+                self._history.open(topic, partition)  # while no other owner can be in mid-flush
         self._ledger_of[partition] = ledger
         self._cache_of[partition] = StateCache(capacity=1)
         self._share_out()
         return ledger
 
-    def close(self, topic: str, partition: int) -> None:  # noqa: ARG002 - the counterpart of open
-        """Give a partition up: forget its ledger and the states of its entities. Writes nothing."""
+    def close(self, topic: str, partition: int) -> None:
+        """Give a partition up: forget its ledger and the states of its entities. Blocks while history parts are written."""
+        if self._history is not None:
+            self._history.close(topic, partition)
         self._ledger_of.pop(partition, None)
         self._cache_of.pop(partition, None)
         self._share_out()
 
     def close_all(self) -> None:
-        """Give every partition up and close the connection."""
-        self._ledger_of.clear()
-        self._cache_of.clear()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Give every partition up and close the connection. Blocks while history parts are written."""
+        try:
+            if self._history is not None:
+                self._history.shut_down()
+        finally:
+            self._ledger_of.clear()
+            self._cache_of.clear()
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
     def __enter__(self) -> Self:
         return self
@@ -178,7 +187,8 @@ class PartitionedFeatures(Generic[State]):
             touched[entity_id] = state
         for event_id in delta.event_ids:  # no effect where the caller has admitted them already
             ledger.admit(event_id)
-        return prepare(delta=delta, ledger=ledger, touched=touched, tables=self._tables)
+        archived = self._history is not None
+        return prepare(delta=delta, ledger=ledger, touched=touched, codec=self._tables.codec, archived=archived)
 
     def write(self, prepared: PreparedFlush[State]) -> FlushOutcome:
         """Write a prepared flush and the ledger in one transaction. Blocks; flushes of a partition in their order.
@@ -188,7 +198,11 @@ class PartitionedFeatures(Generic[State]):
             StoreUnavailableError: If Postgres went away; call again with the same object.
         """
         with self._store() as connection:
-            return self._transaction.write(connection, prepared)
+            outcome = self._transaction.write(connection, prepared)
+        if self._history is not None:
+            for user_id, requested_at_ms in prepared.delta.erasures:
+                self._history.erase(user_id, requested_at_ms)
+        return outcome
 
     def settle(self, prepared: PreparedFlush[State]) -> None:
         """Let the cache follow a flush that was written. Does not block."""

@@ -7,7 +7,7 @@ begins with the same bytes, so they are taken once from a `Value` that Feast's c
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
@@ -28,6 +28,8 @@ from feature_store.repo.definitions import (
 from feature_store.users import UserState
 
 Column = tuple[str, str]  # view, feature
+Kind = Literal["doubles", "integers", "strings"]
+Snapshot = tuple[bytes | list[str] | None, ...]
 
 
 class Described(Protocol):
@@ -77,6 +79,8 @@ class Codec(Generic[State]):
         new: Makes the state of someone never seen.
         encode: Gives one serialized value per column; None where there is nothing to store.
         decode: Puts one stored value into a state.
+        kinds: What the array of each column holds.
+        snapshot: Copies a state's arrays, cheaply, one per column: numbers as bytes, strings as a list, None where there are none.
     """
 
     join_key: str
@@ -85,6 +89,8 @@ class Codec(Generic[State]):
     new: Callable[[], State]
     encode: Callable[[State], tuple[bytes | None, ...]]
     decode: Callable[[State, Column, bytes], None]
+    kinds: tuple[Kind, ...]
+    snapshot: Callable[[State], Snapshot]
 
     def key_of(self, entity_id: str) -> bytes:
         """Serialize an entity key as Feast does.
@@ -134,6 +140,22 @@ def _encode_user(state: UserState) -> tuple[bytes | None, ...]:
 
 def _encode_item(state: ItemState) -> tuple[bytes | None, ...]:
     return _COUNTERS_HEAD + state.decayed.tobytes(), _integers(state.counts)
+
+
+def _snapshot_user(state: UserState) -> Snapshot:
+    affinity = state.affinity or None
+    return (
+        state.decayed.tobytes(),
+        state.counts.tobytes(),
+        state.items[:] or None,
+        state.moments.tobytes() or None,
+        affinity and list(affinity),
+        affinity and array("d", [number for entry in affinity.values() for number in entry]).tobytes(),
+    )
+
+
+def _snapshot_item(state: ItemState) -> Snapshot:
+    return state.decayed.tobytes(), state.counts.tobytes()
 
 
 def _checked(values: Any, *, column: Column, expected: int) -> Any:
@@ -194,6 +216,8 @@ def user_codec(*, history_length: int = 50) -> Codec[UserState]:
         new=lambda: UserState(history_length=history_length),
         encode=_encode_user,
         decode=_decode_user,
+        kinds=("doubles", "integers", "strings", "integers", "strings", "doubles"),
+        snapshot=_snapshot_user,
     )
 
 
@@ -206,4 +230,6 @@ def item_codec() -> Codec[ItemState]:
         new=ItemState,
         encode=_encode_item,
         decode=_decode_item,
+        kinds=("doubles", "integers"),
+        snapshot=_snapshot_item,
     )

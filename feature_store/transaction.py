@@ -20,7 +20,7 @@ import psycopg
 from feature_store import freshness
 from feature_store.errors import StaleLedgerError, StoreUnavailableError
 from feature_store.ledger import Ledger, LedgerTable
-from feature_store.rows import Column, Described, State
+from feature_store.rows import Codec, Column, Described, Snapshot, State
 from feature_store.tables import Cursor, FeatureTables
 
 Outcome = Literal["applied", "late", "erased"]
@@ -70,6 +70,7 @@ class PreparedFlush(Generic[State]):
     keys: list[bytes]
     times_ms: list[int]
     values: dict[Column, list[bytes | None]]
+    snapshots: list[Snapshot] | None = None  # for the point-in-time history
     fresh: dict[int, State] = field(default_factory=dict)  # by index, what replaces a state that was not the newest
 
 
@@ -97,13 +98,18 @@ class _Changed(Exception):  # noqa: N818 - never leaves this module
 
 
 def prepare(
-    *, delta: PartitionFlush, ledger: Ledger, touched: Mapping[str, State], tables: FeatureTables[State]
+    *,
+    delta: PartitionFlush,
+    ledger: Ledger,
+    touched: Mapping[str, State],
+    codec: Codec[State],
+    archived: bool = False,
 ) -> PreparedFlush[State]:
     """Encode what `delta` touched; pure CPU, on the thread that applies events."""
     entries = sorted((state.key, entity_id, state) for entity_id, state in touched.items())
-    encode = tables.codec.encode
+    encode = codec.encode
     encoded = [encode(state) for _, _, state in entries]
-    columns: list[tuple[bytes | None, ...]] = list(zip(*encoded, strict=True)) or [()] * len(tables.codec.columns)
+    columns: list[tuple[bytes | None, ...]] = list(zip(*encoded, strict=True)) or [()] * len(codec.columns)
     return PreparedFlush(
         delta=delta,
         ledger=ledger,
@@ -112,7 +118,8 @@ def prepare(
         events=[state.events for _, _, state in entries],
         keys=[key for key, _, _ in entries],
         times_ms=[state.last_event_ms for _, _, state in entries],
-        values={column: list(values) for column, values in zip(tables.codec.columns, columns, strict=True)},
+        values={column: list(values) for column, values in zip(codec.columns, columns, strict=True)},
+        snapshots=[codec.snapshot(state) for _, _, state in entries] if archived else None,
     )
 
 
@@ -125,7 +132,7 @@ class FlushTransaction(Generic[State]):
         owner_of: Gives the entity_id of an interaction.
         reapply: Applies one interaction to a state, or says why not.
         set_erased: Tells a state until when its person is erased; None where entities are not people.
-        archive: Called with the prepared flush before the commit; the point-in-time history.
+        archive: Called with the prepared flush before the commit; None: nothing is archived.
     """
 
     def __init__(
@@ -136,7 +143,7 @@ class FlushTransaction(Generic[State]):
         owner_of: Callable[[Described], str],
         reapply: Callable[[State, Described], Outcome],
         set_erased: Callable[[State, int], None] | None,
-        archive: Callable[[PreparedFlush[State]], None],
+        archive: Callable[[PreparedFlush[State]], None] | None,
     ) -> None:
         self._tables, self._ledgers = tables, ledgers
         self._owner_of, self._reapply, self._set_erased = owner_of, reapply, set_erased
@@ -175,7 +182,8 @@ class FlushTransaction(Generic[State]):
             fresh, counts, outcome = self._refreshed(cursor, flush, careful=careful)
             flush.fresh = fresh
             self._write_rows(cursor, flush, fresh)
-            self._archive(flush)
+            if self._archive is not None:
+                self._archive(flush)
             histogram = freshness.histogram(delta.appended_at_ms, now_ms=time_ns() // 1_000_000)
             chunks = self._write_events(cursor, ledger, delta.event_ids)
             totals = {name: count + counts.get(name, 0) for name, count in ledger.counts.items()}
@@ -258,6 +266,8 @@ class FlushTransaction(Generic[State]):
                 times_ms[index] = state.last_event_ms
                 for column, value in zip(codec.columns, codec.encode(state), strict=True):
                     values[column][index] = value
+                if flush.snapshots is not None:
+                    flush.snapshots[index] = codec.snapshot(state)
             # Of someone erased, whose events of this flush were all erased too, there is nothing to write.
             kept = [index for index in range(len(keys)) if index not in fresh or fresh[index].events]
             keys, times_ms = [keys[index] for index in kept], [times_ms[index] for index in kept]
