@@ -11,7 +11,8 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
@@ -108,6 +109,8 @@ class _DeadEvent(msgspec.Struct, gc=False):
 class Audit:
     """Read the audited topics on a thread of its own until told to stop, then to the end as it is at that moment.
 
+    A context: leaving it before `stop` abandons the reading.
+
     Args:
         options: Arguments of kafka-python's consumer: `bootstrap_servers`, security, `api_version`.
         start: First offset to read by (topic, partition); the beginning where it says nothing.
@@ -122,7 +125,7 @@ class Audit:
         self.findings = Findings()
         self._options = dict(options)
         self._start = dict(start or {})
-        self._stopping = threading.Event()
+        self._stopping, self._abandoned = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._failure: Exception | None = None
         self._highest: dict[int, int] = {}
@@ -135,9 +138,15 @@ class Audit:
             MODELS_RELEASES: self._on_release,
         }
 
-    def start(self) -> None:
-        """Begin to read."""
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._abandoned.set()
+        self._thread.join()
 
     def stop(self, *, timeout_s: float = 60.0) -> Findings:
         """Read to the end as it is now, and return what was found.
@@ -167,7 +176,9 @@ class Audit:
                 key = partition.topic, partition.partition
                 self.findings.partitions[key] = Counted(next_offset=self._start.get(key, -1))
             ends: dict[TopicPartition, int] | None = None
-            while ends is None or any(consumer.position(partition) < end for partition, end in ends.items()):
+            while not self._abandoned.is_set() and (
+                ends is None or any(consumer.position(partition) < end for partition, end in ends.items())
+            ):
                 if ends is None and self._stopping.is_set():
                     ends = consumer.end_offsets(list(consumer.assignment()))
                 for records in consumer.poll(timeout_ms=POLL_MS, max_records=POLL_RECORDS).values():

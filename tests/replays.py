@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from infra.replay.run import Intervention, ReplayOptions, replay
+from infra.replay.options import ReplayOptions
+from infra.replay.run import Intervention, replay
 from infra.settings import Settings, load_settings
 from streams.eventlog import event_log
 

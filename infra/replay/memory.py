@@ -1,8 +1,11 @@
 """How much memory processes took at most: sampled, so a peak between two samples may be missed."""
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
 
 import psutil
 
@@ -10,11 +13,14 @@ SAMPLE_S = 0.5
 
 
 class PeakMemory:
-    """Watch processes and their children; a name keeps its peak over restarts.
+    """Watch processes and their children while the context lasts; a name keeps its peak over restarts.
 
     Args:
         pids: Gives the process ids by name, as they are now.
         sample_s: Seconds between samples.
+
+    Attributes:
+        peak_bytes: Resident memory by name, so far.
     """
 
     def __init__(self, pids: Callable[[], Mapping[str, int]], *, sample_s: float = SAMPLE_S) -> None:
@@ -24,15 +30,15 @@ class PeakMemory:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="peak-memory", daemon=True)
 
-    def start(self) -> None:
-        """Begin to sample."""
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
 
-    def stop(self) -> dict[str, int]:
-        """Sample once more, and return the peaks by name, in bytes of resident memory."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stopping.set()
         self._thread.join()
-        return self.peak_bytes
 
     def _run(self) -> None:
         while True:
@@ -52,7 +58,8 @@ def resident_bytes(name: str, pid: int) -> dict[str, int]:
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         sizes[name] = process.memory_info().rss
-        for child in process.children(recursive=True):
+        children = [] if pid == os.getpid() else process.children(recursive=True)  # ours have names of their own
+        for child in children:
             with contextlib.suppress(psutil.Error):
                 part = f"{name}:children"
                 sizes[part] = sizes.get(part, 0) + child.memory_info().rss

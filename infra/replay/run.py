@@ -1,7 +1,6 @@
 """One replay from beginning to end: start everything, send the log, kill on demand, drain, hold count against count."""
 
 import asyncio
-import contextlib
 import os
 import shutil
 import time
@@ -16,9 +15,11 @@ from rich.console import Console
 from infra.deployment import Deployment
 from infra.replay.backpressure import BackPressure
 from infra.replay.checks import Checker
+from infra.replay.drain import PATIENCE_S, Drain, nothing
 from infra.replay.feed import Feed
 from infra.replay.kills import Kill, plan
 from infra.replay.memory import PeakMemory
+from infra.replay.options import ReplayOptions
 from infra.replay.progress import ProgressBar
 from infra.replay.report import Facts, build
 from infra.replay.summary import show
@@ -31,38 +32,7 @@ from streams.publisher import Publisher
 from streams.replayer import Replayer, Sent, publish_catalogue
 from streams.topics import CLICKSTREAM_EVENTS
 
-PATIENCE_S = 180.0  # longest time without any progress before the replay is called off
-SWAP_PATIENCE_S = 20.0
 WATCH_S = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplayOptions:
-    """What to replay, and what to do to the system meanwhile.
-
-    Args:
-        events: The log.
-        catalog: The catalogue.
-        limit: Most events; None: all.
-        speed: Events a second; None: as fast as the system follows.
-        worker_kills: How often a worker is killed with -9, at random moments.
-        learner_kills: How often the learner is.
-        workers: Worker processes.
-        learner: Whether a learner runs.
-        seed: Of every draw.
-        sample: Users, and as many items, that are held against the recount.
-    """
-
-    events: Path
-    catalog: Path
-    limit: int | None = None
-    speed: float | None = None
-    worker_kills: int = 0
-    learner_kills: int = 0
-    workers: int = 1
-    learner: bool = True
-    seed: int = 0
-    sample: int = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +122,12 @@ class Run:
             patience_s=PATIENCE_S,
         )
         self.feed = Feed(self.pressure)
+        self.drain = Drain(
+            watch=self.watch,
+            sent=lambda: self.sent.events,
+            has_learner=options.learner,
+            round_timeout_s=self.settings.learning.round_timeout_s,
+        )
         self.log = event_log(options.events, limit=options.limit)
         self.due = sorted([*interventions, *self._kills()], key=lambda intervention: intervention.after_events)
         self.acting: list[asyncio.Task[None]] = []
@@ -165,7 +141,6 @@ class Run:
         """Replay, drain and report."""
         await self.watch.begin()
         audit = Audit(options=self.kafka_options, start=await self._audit_start())
-        audit.start()
         self.checker = Checker(
             events=self.options.events,
             postgres_url=self.deployment.postgres_url,
@@ -175,23 +150,27 @@ class Run:
             sample=self.options.sample,
             seed=self.options.seed,
         )
-        memory = PeakMemory(self._pids)
-        memory.start()
         begun_s = time.monotonic()
-        with ProgressBar(self.console, total=self.log.total, learning=self.options.learner) as bar:
+        with (
+            audit,
+            PeakMemory(self._pids) as memory,
+            ProgressBar(self.console, total=self.log.total, learning=self.options.learner) as bar,
+        ):
             watching = asyncio.create_task(self._keep_watching(bar))
             try:
                 await self._send(bar)
-                ingest_s = await self._ingested(begun_s)
+                await self.drain.ingested()
+                ingest_s = time.monotonic() - begun_s
                 await asyncio.gather(*self.acting)
-                await self._drained()
+                await self.drain.learned()
                 wall_s = time.monotonic() - begun_s
-                await self._swapped()
+                await self.drain.swapped()
             finally:
                 for task in (watching, *self.acting):
                     task.cancel()
-        await self.checker.check("at the end", events=self.sent.events)
-        found = await asyncio.to_thread(audit.stop)
+                await asyncio.gather(watching, *self.acting, return_exceptions=True)
+            await self.checker.check("at the end", events=self.sent.events)
+            found = await asyncio.to_thread(audit.stop)
         learner = await self.watch.learner()
         facts = Facts(
             ledger=await self.watch.ledger(),
@@ -203,7 +182,7 @@ class Run:
             swaps=list(self.watch.swaps.values()),
             ingest_s=ingest_s,
             wall_s=wall_s,
-            extra=self._extra(memory.stop(), learner),
+            extra=self._extra(memory.peak_bytes, learner),
         )
         report = build(facts)
         identical = all(not result["differences"] for result in self.checker.results)
@@ -261,7 +240,7 @@ class Run:
                 supervisor.is_ready, kill.process
             )
 
-        await until(back, moving=self._nothing, patience_s=PATIENCE_S, waiting_for=f"{kill.process} after its kill")
+        await until(back, moving=nothing, patience_s=PATIENCE_S, waiting_for=f"{kill.process} after its kill")
         record = {"process": kill.process, "after_events": kill.after_events, "back_s": time.monotonic() - killed_s}
         self.kills.append(record)
         if kill.process in self.deployment.workers:
@@ -271,51 +250,8 @@ class Run:
     async def check_now(self, moment: str) -> None:
         """Stop sending, wait until the features hold everything sent, and compare them with the recount."""
         async with self.feed.parked():
-            await self._current()
+            await self.drain.featured()
             await self.checker.check(moment, events=self.sent.events)
-
-    async def _ingested(self, begun_s: float) -> float:
-        """Wait until every event is in the ledger; seconds since the first was sent."""
-
-        async def reached() -> bool:
-            return (await self.watch.consumed()).events >= self.sent.events
-
-        await until(reached, moving=self.watch.consumed, patience_s=PATIENCE_S, waiting_for="the workers to ingest")
-        return time.monotonic() - begun_s
-
-    async def _current(self) -> None:
-        """Wait until features of users and items hold everything sent."""
-
-        async def reached() -> bool:
-            consumed = await self.watch.consumed()
-            return consumed.events >= self.sent.events and consumed.by_item >= consumed.applied
-
-        await until(reached, moving=self.watch.consumed, patience_s=PATIENCE_S, waiting_for="the features")
-
-    async def _drained(self) -> None:
-        """Wait until features are current and the learner has learned everything and ended its last round."""
-        await self._current()
-        if not self.options.learner:
-            return
-
-        async def reached() -> bool:
-            consumed = await self.watch.consumed()
-            return (consumed.learned or 0) >= consumed.interactions and not consumed.rounds_behind
-
-        timeout_s = max(PATIENCE_S, self.settings.learning.round_timeout_s)
-        await until(reached, moving=self.watch.consumed, patience_s=timeout_s, waiting_for="the learner's last round")
-
-    async def _swapped(self) -> None:
-        """Wait, but not long, for the workers to take over the last release."""
-        rounds = await asyncio.to_thread(read_rounds, self.deployment.postgres_url)
-        newest = max((finished["version"] or 0 for finished in rounds), default=0)
-
-        async def reached() -> bool:
-            await self.watch.note_swaps()
-            return not newest or any(swap["version"] == newest for swap in self.watch.swaps.values())
-
-        with contextlib.suppress(TimeoutError):
-            await until(reached, moving=self._nothing, patience_s=SWAP_PATIENCE_S, waiting_for="the last swap")
 
     async def _keep_watching(self, bar: ProgressBar) -> None:
         while True:
@@ -324,11 +260,8 @@ class Run:
             bar.consumed(await self.watch.consumed())
             await asyncio.sleep(WATCH_S)
 
-    async def _nothing(self) -> None:
-        """What never changes: for waits that only time can end."""
-
     def _pids(self) -> dict[str, int]:
-        return self.deployment.pids()
+        return {"replay": os.getpid(), **self.deployment.pids()}
 
     def _extra(self, peaks: dict[str, int], learner: dict[str, Any] | None) -> dict[str, Any]:
         return {

@@ -44,7 +44,7 @@ def test_an_erased_person_stays_erased_under_load_and_after_a_kill(tmp_path: Pat
         run.deployment.supervisor.kill("worker-1")
 
     async def look_again(run: Run) -> None:
-        await run._drained()
+        await run.drain.learned()
         seen["after"] = features_of(run, user_id)
 
     report = run_replay(

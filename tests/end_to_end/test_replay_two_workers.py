@@ -7,6 +7,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from infra.replay.drain import nothing
 from infra.replay.run import Intervention, Run
 from infra.replay.watch import get_json, until
 from tests.replays import dirty_log, online_retail, run_replay, toy_settings
@@ -32,7 +33,7 @@ def test_a_worker_that_was_stopped_until_its_partitions_moved_changes_nothing(tm
             return len(await clickstream_partitions(run, "worker-2")) == 4
 
         try:
-            await until(all_moved, moving=_nothing, patience_s=PATIENCE_S, waiting_for="partitions to move")
+            await until(all_moved, moving=nothing, patience_s=PATIENCE_S, waiting_for="partitions to move")
             moved.append(await clickstream_partitions(run, "worker-2"))
             await asyncio.sleep(1.0)  # the successor writes
         finally:
@@ -57,7 +58,7 @@ def test_two_workers_rank_alike_with_one_release(tmp_path: Path) -> None:
     serving: list[dict[str, Any]] = []
 
     async def ask_both(run: Run) -> None:
-        await run._drained()
+        await run.drain.learned()
         await asyncio.sleep(2.0)  # the last update of the experts is on its way for a second at most
         answers.extend(await asyncio.to_thread(ask_every_partition, run, "c17850"))
         serving.extend([get_json(f"{url}/progress") or {} for url in run.deployment.worker_urls])
@@ -109,7 +110,3 @@ def ask_every_partition(run: Run, user_id: str) -> list[dict[str, Any]]:
             break
     consumer.close()
     return list(answers.values())
-
-
-async def _nothing() -> None:
-    """What never changes: only time ends the waiting."""

@@ -54,13 +54,12 @@ def interaction(offset: int, *, partition: int = 0, late: bool = False) -> Inter
 def test_events_are_counted_by_partition_and_repeats_of_interactions_only_once(
     broker: str, producer: KafkaProducer
 ) -> None:
-    audit = Audit(options=options(broker))
-    audit.start()
-    send(producer, "clickstream.events", b"{}", b"not even JSON", b"{}")
-    send(producer, "clickstream.events", b"{}", partition=1)
-    first, second, third = interaction(0), interaction(2, late=True), interaction(1, partition=1)
-    send(producer, "interactions.validated", first, second, first, second, third, interaction(3))
-    found = audit.stop()
+    with Audit(options=options(broker)) as audit:
+        send(producer, "clickstream.events", b"{}", b"not even JSON", b"{}")
+        send(producer, "clickstream.events", b"{}", partition=1)
+        first, second, third = interaction(0), interaction(2, late=True), interaction(1, partition=1)
+        send(producer, "interactions.validated", first, second, first, second, third, interaction(3))
+        found = audit.stop()
     assert found.partitions["clickstream.events", 0] == Counted(first_offset=0, next_offset=3, records=3)
     assert found.records("clickstream.events") == 4
     assert found.missing("clickstream.events") == 0
@@ -73,17 +72,15 @@ def test_reading_starts_where_it_is_told(broker: str, producer: KafkaProducer) -
         ("clickstream.events", 0): 3,
         ("clickstream.events", 1): 0,
     }
-    audit = Audit(options=options(broker), start={("clickstream.events", 0): 2})
-    audit.start()
-    found = audit.stop()
+    with Audit(options=options(broker), start={("clickstream.events", 0): 2}) as audit:
+        found = audit.stop()
     assert found.partitions["clickstream.events", 0] == Counted(first_offset=2, next_offset=3, records=1)
 
 
 def test_records_that_retention_took_are_reported(broker: str, producer: KafkaProducer) -> None:
     send(producer, "clickstream.events", *[bytes(700_000)] * 10)  # the embedded broker keeps 5 MiB
-    audit = Audit(options=options(broker), start={("clickstream.events", 0): 0})
-    audit.start()
-    found = audit.stop().partitions["clickstream.events", 0]
+    with Audit(options=options(broker), start={("clickstream.events", 0): 0}) as audit:
+        found = audit.stop().partitions["clickstream.events", 0]
     assert found.next_offset == 10
     assert 0 < found.missing == 10 - found.records
 
@@ -104,9 +101,8 @@ def test_rankings_tell_freshness_and_the_first_use_of_each_version(broker: str, 
     for version, age_ms, request in ((0, 40, None), (1, 60, None), (1, 9_000, "asked"), (1, 80, None)):
         record = ranking(version, now_ms - age_ms, request)
         send(producer, "recommendations.rankings", record, timestamp_ms=now_ms + version)
-    audit = Audit(options=options(broker))
-    audit.start()
-    found = audit.stop()
+    with Audit(options=options(broker)) as audit:
+        found = audit.stop()
     assert list(found.ranking_ages_ms) == [40, 61, 81]  # what was asked for may concern old events
     assert found.first_served_ms == {0: now_ms, 1: now_ms + 1}
 
@@ -149,9 +145,8 @@ def test_quality_drift_releases_and_dead_letters_are_kept(broker: str, producer:
         place = [("__connect.errors.partition", b"0"), ("__connect.errors.offset", offset)]
         reason = [("__connect.errors.exception.message", b"user_id is missing")]
         send(producer, "clickstream.events.dlq", value, headers=place + reason)
-    audit = Audit(options=options(broker))
-    audit.start()
-    found = audit.stop()
+    with Audit(options=options(broker)) as audit:
+        found = audit.stop()
     assert found.totals == {("mixture", "mrr"): (20, 0.3)}
     assert list(found.drifts) == ["d1"]
     assert [(release["version"], release["triggered_at_ms"]) for release in found.releases.values()] == [(1, 5)]
