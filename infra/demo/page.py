@@ -160,8 +160,8 @@ def _quality_chart(report: Report) -> str:
         for alarm in drift["alarms"]
     ]
     marks += [
-        Mark(at=alarm["day"], colour="grey", title=f"{what}: {alarm['metric']}", is_above=True)
-        for what in ("false_alarms", "gains")
+        Mark(at=alarm["day"], colour="grey", title=f"{what.replace('_', ' ')}: {alarm['metric']}", is_above=True)
+        for what in ("false_alarms", "opening_alarms", "gains")
         for alarm in report["drift"][what]
     ]
     marks += [
@@ -206,14 +206,21 @@ def _quality_table(quality: dict[str, dict[str, float]]) -> str:
 
 def _drift_table(drift: dict[str, Any]) -> str:
     rows = [_drift_row(planted) for planted in drift["planted"]]
-    false_alarms = ", ".join(f"day {alarm['day']:.1f} {escape(alarm['metric'])}" for alarm in drift["false_alarms"])
     words = (
         f'<p class="soft">False alarms, outside every window: {len(drift["false_alarms"])}'
-        f"{f' ({false_alarms})' if false_alarms else ''}. Alarms because quality rose: {len(drift['gains'])}. "
-        f"Warnings: {drift['warnings']}. The windows cover {drift['share_of_time_in_windows']:.0%} of the time.</p>"
+        f"{_named(drift['false_alarms'])}. At that rate a window holds one by chance with probability "
+        f"{drift['chance_per_window']:.0%}. While the shop was opening, until day {drift['opening_ends_day']:.1f}, "
+        f"when everybody is new and everything changes: {len(drift['opening_alarms'])} alarms"
+        f"{_named(drift['opening_alarms'])}. "
+        f"Alarms because quality rose: {len(drift['gains'])}. Warnings: {drift['warnings']}.</p>"
     )
     heads = [("planted", False), ("day", True), ("detected", False), ("after", False), ("first alarm", False)]
     return _table(heads, rows) + words
+
+
+def _named(alarms: list[dict[str, Any]]) -> str:
+    names = ", ".join(f"day {alarm['day']:.1f} {escape(alarm['metric'])}" for alarm in alarms)
+    return f" ({names})" if names else ""
 
 
 def _drift_row(planted: dict[str, Any]) -> list[str]:

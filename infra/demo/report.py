@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import exp
 from typing import Any
 
 from infra.demo.clicks import clicks_per_reason, compare_groups, rate_over_time
@@ -11,7 +12,8 @@ from infra.demo.shop import Exposure, best_click_rate
 
 DAY_MS = 86_400_000
 BUCKETS = 24  # points of every line in the report
-WINDOW_SHARE = 0.2  # longest delay, as a share of the simulated span, at which an alarm still counts for its drift
+WINDOW_SHARE = 0.12  # longest delay, as a share of the simulated span, at which an alarm still counts for its drift
+OPENING_SHARE = 0.2  # of the span: until then everybody is new and nothing is learned, so that everything drifts
 MIN_RELEASES = 3
 METRICS = ("hit_rate_10", "ndcg_10", "mrr")
 
@@ -177,18 +179,37 @@ def _catch(run: DemoRun, catch: Catch) -> dict[str, Any]:
 
 
 def _drift(verdict: Verdict, run: DemoRun) -> dict[str, Any]:
+    opened_ms = run.start_ms + OPENING_SHARE * run.span_ms
+    opening = [alarm for alarm in verdict.false_alarms if alarm.event_time_ms < opened_ms]
+    false_alarms = [alarm for alarm in verdict.false_alarms if alarm.event_time_ms >= opened_ms]
+    windows_ms = sum(max(min(c.until_ms, run.end_ms) - c.planted.start_ms, 0) for c in verdict.catches if c.is_planted)
+    outside_ms = max(run.end_ms - opened_ms - windows_ms, 1.0)
     return {
         "planted": [_catch(run, catch) for catch in verdict.catches],
         "caught": verdict.caught,
-        "false_alarms": [_alarm(run, alarm) for alarm in verdict.false_alarms],
+        "false_alarms": [_alarm(run, alarm) for alarm in false_alarms],
+        "opening_alarms": [_alarm(run, alarm) for alarm in opening],
+        "opening_ends_day": _day(run, opened_ms),
         "gains": [_alarm(run, alarm) for alarm in verdict.gains],
         "warnings": run.observations.warnings,
-        "share_of_time_in_windows": round(
-            sum(min(c.until_ms, run.end_ms) - c.planted.start_ms for c in verdict.catches if c.is_planted)
-            / max(run.end_ms - run.start_ms, 1),
-            3,
+        "chance_per_window": chance_of_alarm(
+            len(false_alarms), outside_ms=outside_ms, window_ms=WINDOW_SHARE * run.span_ms
         ),
     }
+
+
+def chance_of_alarm(false_alarms: int, *, outside_ms: float, window_ms: float) -> float:
+    """Chance that a false alarm falls into a window, if false alarms come as a Poisson process.
+
+    Args:
+        false_alarms: Counted outside all windows.
+        outside_ms: Time in which they were counted.
+        window_ms: Length of a window.
+
+    >>> chance_of_alarm(2, outside_ms=2_000, window_ms=1_000)
+    0.632
+    """
+    return round(1 - exp(-false_alarms / outside_ms * window_ms), 3)
 
 
 def _click_rate(run: DemoRun) -> dict[str, Any]:

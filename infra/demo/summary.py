@@ -6,6 +6,8 @@ from infra.demo.clicks import LEVEL
 
 Report = dict[str, Any]
 
+SHOWN_ALARMS = 3
+
 
 def render_text(report: Report) -> str:
     """Write the report in words and small tables, 100 columns wide.
@@ -71,14 +73,20 @@ def _planted(drift: dict[str, Any]) -> str:
 
 
 def _other_alarms(drift: dict[str, Any]) -> str:
-    false_alarms = drift["false_alarms"]
-    named = ", ".join(f"day {alarm['day']:.1f} {alarm['metric']}" for alarm in false_alarms[:4])
     return (
-        f"  false alarms: {len(false_alarms)}"
-        + (f" ({named}{', ...' if len(false_alarms) > 4 else ''})" if named else "")
-        + f"; alarms because quality rose: {len(drift['gains'])}; warnings: {drift['warnings']}"
-        + f"; windows cover {drift['share_of_time_in_windows']:.0%} of the time"
+        f"  false alarms: {len(drift['false_alarms'])}{_named(drift['false_alarms'])}, "
+        f"so a window holds one by chance with probability {drift['chance_per_window']:.0%}\n"
+        f"  while the shop was opening, until day {drift['opening_ends_day']:.1f}: {len(drift['opening_alarms'])} alarms"
+        f"{_named(drift['opening_alarms'])}\n"
+        f"  alarms because quality rose: {len(drift['gains'])}; warnings: {drift['warnings']}"
     )
+
+
+def _named(alarms: list[dict[str, Any]]) -> str:
+    if not alarms:
+        return ""
+    names = [f"day {alarm['day']:.1f} {alarm['metric']}" for alarm in alarms[:SHOWN_ALARMS]]
+    return f" ({', '.join(names)}{', ...' if len(alarms) > SHOWN_ALARMS else ''})"
 
 
 def _clicks(clicks: dict[str, Any]) -> str:

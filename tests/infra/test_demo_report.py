@@ -1,6 +1,7 @@
 """The final report holds what happened, in JSON, in text and as a page."""
 
 import json
+import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from itertools import pairwise
@@ -124,7 +125,8 @@ def report() -> dict[str, Any]:
     feed.see("models.releases", release_record(2, kind="rollback", sequence=99))
     for after_h in (5, 9):
         feed.see("drift.metrics", drift_record(planted[0].start_ms + after_h * HOUR_MS))
-    feed.see("drift.metrics", drift_record(START_MS + HOUR_MS, metric="feature:event_gap_s"))
+    feed.see("drift.metrics", drift_record(START_MS + HOUR_MS, metric="feature:new_user_share"))
+    feed.see("drift.metrics", drift_record(START_MS + 6 * 24 * HOUR_MS, metric="feature:event_gap_s"))
     feed.see("drift.metrics", drift_record(START_MS + 2 * HOUR_MS, value=0.9))
     feed.see("recommendations.rankings", ranking_record("V00000"), timestamp_ms=1_250)
     return build_report(
@@ -163,6 +165,9 @@ def test_the_taste_shift_is_caught_with_its_delay_and_the_others_are_missed(repo
     assert not arrival["caught"]
     assert not swing["caught"]
     assert [alarm["metric"] for alarm in report["drift"]["false_alarms"]] == ["feature:event_gap_s"]
+    assert [alarm["metric"] for alarm in report["drift"]["opening_alarms"]] == ["feature:new_user_share"]
+    outside_days = 20 - 4 - 3 * 2.4
+    assert report["drift"]["chance_per_window"] == pytest.approx(1 - math.exp(-2.4 / outside_days), abs=1e-3)
     assert len(report["drift"]["gains"]) == 1
 
 
@@ -189,7 +194,7 @@ def test_the_text_says_what_the_report_holds(report: dict[str, Any]) -> None:
     text = render_text(report)
     assert "taste shift     caught after 5.0 simulated h, 7 interactions" in text
     assert "new items       missed" in text
-    assert "false alarms: 1 (day 0.0 feature:event_gap_s)" in text
+    assert "false alarms: 1 (day 6.0 feature:event_gap_s)" in text
     assert "ranking freshness from broker append: p50 250 ms" in text
     assert "rollback of version 2" in text
     assert "     met  at least 3 releases" in text
