@@ -46,7 +46,7 @@ class RoundConfig:
     epochs: int = 4
     first_epochs: int = 20
     batch_rows: int = 32
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     first_learning_rate: float = 2e-3
     schedule: Schedule = "cosine"
     schedule_decay: float = 0.01

@@ -22,7 +22,7 @@ from learners.round_input import RoundConfig, RoundInput
 from learners.training import Beat, Curve, Teacher, Trainer
 from learners.training_rows import prepare
 
-__all__ = ["RoundConfig", "RoundInput", "RoundResult", "run_round"]
+__all__ = ["RoundConfig", "RoundInput", "RoundResult", "judge_releases", "run_round"]
 
 Outcome = Literal["passed", "refused", "empty"]
 CANDIDATE, RESULT = "candidate", "result.json"
@@ -100,12 +100,7 @@ def run_round(round_input: RoundInput, out_dir: Path, *, beat: Beat = lambda _st
         )
         curve = trainer.train(rows, validation, beat=beat)
     candidate = _served(model.cpu(), round_input)
-    verdict = judge(
-        _ranks(candidate, round_input),
-        None if incumbent is None else _ranks(_extended(incumbent, round_input), round_input),
-        popularity=_popularity_ranks(round_input),
-        config=round_input.gate,
-    )
+    verdict = judge_releases(candidate, incumbent, round_input)
     training = _summary(curve, from_scratch=from_scratch, rows=len(rows), device=str(device), started=started)
     save_candidate(
         out_dir / CANDIDATE,
@@ -127,6 +122,16 @@ def run_round(round_input: RoundInput, out_dir: Path, *, beat: Beat = lambda _st
     return result
 
 
+def judge_releases(candidate: LoadedRelease, incumbent: LoadedRelease | None, round_input: RoundInput) -> Verdict:
+    """Hold a candidate against the incumbent (or popularity) on the gate's windows of a round."""
+    return judge(
+        _ranks(candidate, round_input),
+        None if incumbent is None else _ranks(_extended(incumbent, round_input), round_input),
+        popularity=_popularity_ranks(round_input),
+        config=round_input.gate,
+    )
+
+
 def _device(config: RoundConfig) -> torch.device:
     if config.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -138,14 +143,15 @@ def _copy_of(incumbent: LoadedRelease | None, round_input: RoundInput) -> tuple[
     config, items = round_input.model, len(round_input.item_ids)
     if incumbent is None or any(getattr(incumbent.model.config, name) != getattr(config, name) for name in _SHAPE):
         model = SharedModel(config, capacity=capacity_for(config, items))
-        model.admit(0, items)
+        model.admit(0, torch.from_numpy(round_input.text_vectors))
         return model, True
     capacity = incumbent.model.capacity
     model = SharedModel(config, capacity=capacity)
     model.load_state_dict(incumbent.model.state_dict())
     if items > capacity:
         model = model.grown(capacity_for(config, items))
-    model.admit(len(incumbent.item_ids), items)
+    known = len(incumbent.item_ids)
+    model.admit(known, torch.from_numpy(round_input.text_vectors[known:]))
     return model, False
 
 

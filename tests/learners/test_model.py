@@ -13,7 +13,7 @@ CONFIG = ModelConfig(width=16, layers=2, heads=2, history_length=6, text_width=5
 def model() -> SharedModel:
     torch.manual_seed(0)
     model = SharedModel(CONFIG, capacity=10).eval()
-    model.admit(0, 10)
+    model.admit(0, torch.zeros(10, 5))
     torch.nn.init.normal_(model.newcomer)
     return model
 
