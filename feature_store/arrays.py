@@ -1,7 +1,7 @@
 """Whole columns as binary Postgres arrays: one parameter instead of thousands, packed by hand in C-speed steps.
 
-Source: PostgreSQL, src/backend/utils/adt/arrayfuncs.c, array_recv: dimensions, flags, element type, then length and bound
-of each dimension; every element is its length (-1: null) and its bytes, big-endian.
+Source: PostgreSQL, src/backend/utils/adt/arrayfuncs.c, array_recv: dimensions, flags, element type, then length and
+bound of each dimension; every element is its length (-1: null) and its bytes, big-endian.
 """
 
 from collections.abc import Sequence
@@ -40,10 +40,10 @@ class TimestampArray(bytes):
 
 
 def pack_bytes(values: Sequence[bytes | None]) -> ByteaArray:
-    """Pack byte strings; None becomes null.
+    r"""Pack byte strings; None becomes null.
 
     >>> bytes(pack_bytes([b"ab", None]))[20:]
-    b'\\x00\\x00\\x00\\x02ab\\xff\\xff\\xff\\xff'
+    b'\x00\x00\x00\x02ab\xff\xff\xff\xff'
     """
     parts = [_HEADER(1, int(None in values), _BYTEA, len(values), 1)] if values else [_HEADER(0, 0, _BYTEA, 0, 0)[:12]]
     for value in values:
@@ -62,7 +62,9 @@ def pack_xids(values: Sequence[int]) -> XidArray:
 
 def pack_times(times_ms: Sequence[int]) -> TimestampArray:
     """Pack moments given in milliseconds since 1970."""
-    return TimestampArray(_pack_fixed((np.asarray(times_ms, np.int64) - _POSTGRES_EPOCH_MS) * 1000, _TIMESTAMPTZ, ">i8"))
+    return TimestampArray(
+        _pack_fixed((np.asarray(times_ms, np.int64) - _POSTGRES_EPOCH_MS) * 1000, _TIMESTAMPTZ, ">i8")
+    )
 
 
 def _pack_fixed(values: Any, oid: int, dtype: str) -> bytes:

@@ -10,8 +10,8 @@ from feature_store.rows import State
 class StateCache(Generic[State]):
     """One partition's states.
 
-    What the batch at hand needs is never dropped, nor is a state with events that are not flushed yet, so the cache can grow
-    past its capacity for a while.
+    What the batch at hand needs is never dropped, nor is a state with events that are not flushed yet, so the cache
+    can grow past its capacity for a while.
 
     Args:
         capacity: Most states kept; at least 1.
@@ -42,7 +42,7 @@ class StateCache(Generic[State]):
         surplus = len(states) - self.capacity
         if surplus <= 0:
             return
-        droppable = []
+        droppable: list[str] = []
         for entity_id, state in states.items():
             if len(droppable) == surplus:
                 break

@@ -16,8 +16,9 @@ from feature_store.errors import FeatureSettingError, NotAppliedError, StoreUnav
 _PASSING = (psycopg.OperationalError, psycopg.InterfaceError)
 ENTITY_KEY_VERSION = 3
 
-# A process that is stopped in the middle of a transaction must not hold its successor up, hence the timeouts. A flush looks up
-# thousands of known keys: the planner, which cannot know how long an unnested parameter is, must not read whole tables for them.
+# A process that is stopped in the middle of a transaction must not hold its successor up, hence the timeouts. A flush
+# looks up thousands of known keys: the planner, which cannot know how long an unnested parameter is, must not read
+# whole tables for them.
 _SESSION = (
     "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '30s'; SET jit = off; "
     "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off"
@@ -61,7 +62,7 @@ def connect(postgres_url: str, *, application: str = "alluvium-features") -> psy
 
 def checked_project(project: str) -> str:
     """Give `project` back if it can begin the names of tables and is one that Feast takes."""
-    if not project.isidentifier() or not project.isascii() or not project.islower() or len(project) > 32:  # noqa: PLR2004
+    if not project.isidentifier() or not project.isascii() or not project.islower() or len(project) > 32:
         raise FeatureSettingError(
             setting="project", value=project, expected="a lower-case identifier of at most 32 characters"
         )

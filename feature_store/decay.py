@@ -3,8 +3,8 @@
 A counter holds, per half-life, sum over events of 2 ** -((last - t) / half_life), where `last` is the newest event's
 time. An event older than `last` adds its own decayed share, so the order of arrival does not matter but for rounding.
 
-A *block* is one event type's counters in a flat `array("d")`: one value per half-life, then the last time in ms (exact in a
-double until the year 287396). Blocks of all types lie side by side, which is also how Feast stores them.
+A *block* is one event type's counters in a flat `array("d")`: one value per half-life, then the last time in ms
+(exact in a double until the year 287396). Blocks of all types lie side by side, which is also how Feast stores them.
 
 Source: Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009, section 3 (exponential decay).
 """
@@ -92,4 +92,4 @@ def at(value: float, last_ms: float, now_ms: float, half_life_ms: float) -> floa
     >>> at(2.0, 0, HOUR_MS, HOUR_MS), at(2.0, HOUR_MS, 0, HOUR_MS)
     (1.0, 2.0)
     """
-    return value * 2.0 ** (-max(now_ms - last_ms, 0.0) / half_life_ms)
+    return value * float(2.0 ** (-max(now_ms - last_ms, 0.0) / half_life_ms))

@@ -40,7 +40,9 @@ class NotLoadedError(FeatureStoreError, LookupError):
     """A state was used before `load` had fetched it."""
 
     def __init__(self, *, key: str, partition: int) -> None:
-        super().__init__(f"the state of {key!r} is not loaded for partition {partition}: call load(partition, keys) first")
+        super().__init__(
+            f"the state of {key!r} is not loaded for partition {partition}: call load(partition, keys) first"
+        )
 
 
 class NotAppliedError(FeatureStoreError, RuntimeError):

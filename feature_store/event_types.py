@@ -13,7 +13,9 @@ PASSIVE = frozenset({CODES["search"], CODES["impression"]})
 HISTORY_TYPES = tuple(name for name in EVENT_TYPES if CODES[name] not in PASSIVE)
 
 # Weight of one event in a person's category and brand affinities, by code.
-AFFINITY_WEIGHTS = tuple({"view": 1.0, "click": 1.0, "cart": 2.0, "purchase": 4.0}.get(name, 0.0) for name in EVENT_TYPES)
+AFFINITY_WEIGHTS = tuple(
+    {"view": 1.0, "click": 1.0, "cart": 2.0, "purchase": 4.0}.get(name, 0.0) for name in EVENT_TYPES
+)
 
 
 def code_of(event_type: str) -> int:

@@ -5,19 +5,21 @@
     features.load(0, user_ids)                                 # before a batch is applied
     if ledger.admit(event_id):                                 # else it is a duplicate
         features.apply(0, user_id, item_id, event_type, event_time_ms)       # -> "applied" | "late" | "erased"
-    features.flush(PartitionFlush(topic=..., partition=0, next_offset=..., counts={"received": 5000, "applied": 4990, ...},
+    features.flush(PartitionFlush(topic=..., partition=0, next_offset=..., counts={"received": 5000, ...},
                                   event_ids=[admitted], applied=[interactions], appended_at_ms=[...]))
     features.close("clickstream.events", 0)                    # on revocation, and after StaleLedgerError
 
-Everything but `missing`, `apply`, `state` and `prepare` blocks on Postgres and belongs on one dedicated thread. `flush` is
-`settle(write(prepare(delta)))`; a caller that wants to apply the next batch while Postgres works calls the three itself:
+Everything but `missing`, `apply`, `state` and `prepare` blocks on Postgres and belongs on one dedicated thread.
+`flush` is `settle(write(prepare(delta)))`; a caller that wants to apply the next batch while Postgres works calls the
+three itself:
 
-    prepared = features.prepare(delta)                         # event loop: encodes rows, so that later events do not alter them
+    prepared = features.prepare(delta)                         # event loop: encodes the rows as they are now
     outcome = await on_store_thread(features.write, prepared)  # Postgres; in the order of the offsets
     features.settle(prepared)                                  # event loop
 
-and likewise `load` is `put(partition, read(missing(partition, user_ids)))`. A state may be applied to between `prepare` and
-`settle`. `StoreUnavailableError` leaves everything as it was: repeat `write` with the same object (or `flush` with the same delta object).
+and likewise `load` is `put(partition, read(missing(partition, user_ids)))`. A state may be applied to between
+`prepare` and `settle`. `StoreUnavailableError` leaves everything as it was: repeat `write` with the same object (or
+`flush` with the same delta object).
 """
 
 from collections.abc import Callable
@@ -114,8 +116,9 @@ class UserFeatures(PartitionedFeatures[UserState]):
     def erase(self, user_id: str, requested_at_ms: int, topic: str, partition: int) -> bool:  # noqa: ARG002
         """Delete a person's rows in every view and record until when they are erased, in one transaction. Blocks.
 
-        Repeating it is harmless, and what the person did after `requested_at_ms` is kept by a repeat. Call it between the
-        batches of the person's partition; in mid-batch the next flush sorts it out, counting their events as erased then.
+        Repeating it is harmless, and what the person did after `requested_at_ms` is kept by a repeat. Call it between
+        the batches of the person's partition; in mid-batch the next flush sorts it out, counting their events as
+        erased then.
 
         Args:
             user_id: Who asked.
@@ -147,7 +150,8 @@ class ItemFeatures(PartitionedFeatures[ItemState]):
     """Features of items, owned by whoever consumes their partition of `interactions.by_item`.
 
     The same calls as `UserFeatures`. An interaction has had its effect where its offset is not above
-    `ledger.sources.get(interaction.partition, -1)`: drop it as a duplicate; in the flush, `sources` gives the highest offsets applied.
+    `ledger.sources.get(interaction.partition, -1)`: drop it as a duplicate; in the flush, `sources` gives the highest
+    offsets applied.
 
     Args:
         postgres_url: As libpq takes it; `feature_store.apply.apply` has run on it.

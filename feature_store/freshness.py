@@ -1,7 +1,7 @@
 """How old events were when their features were written: a histogram with log-spaced buckets, added up in the ledger.
 
-Bucket 0 holds everything below 1 ms; a bucket's upper bound is 5 % above its lower one, so a quantile is exact to 5 %; the last
-holds everything above a day.
+Bucket 0 holds everything below 1 ms; a bucket's upper bound is 5 % above its lower one, so a quantile is exact to 5
+%; the last holds everything above a day.
 """
 
 from collections.abc import Sequence

@@ -1,14 +1,15 @@
 """Point-in-time history: every state as it was after each flush, in Parquet parts that `get_historical_features` reads.
 
-A flush appends its rows to a journal before it commits, so the history has no gap; what a crash makes be flushed again is recognised
-by its offsets and not written twice. Now and then a journal becomes one immutable part per view, written beside and renamed; the part's
-name and its metadata (`alluvium.*`) say which offsets it covers. A part is read by others as soon as it is there, a journal is not.
+A flush appends its rows to a journal before it commits, so the history has no gap; what a crash makes be flushed
+again is recognised by its offsets and not written twice. Now and then a journal becomes one immutable part per view,
+written beside and renamed; the part's name and its metadata (`alluvium.*`) say which offsets it covers. A part is
+read by others as soon as it is there, a journal is not.
 
     <history_dir>/<view>/<topic>-<cluster>-<partition>-<first offset>-<next offset>.parquet
     <history_dir>/_journal/...
 
-Erasing a person rewrites the parts that name them. What must be erased is noted first and crossed out last, so a killed process takes it up
-again; a journal leaves out what was erased before it becomes a part.
+Erasing a person rewrites the parts that name them. What must be erased is noted first and crossed out last, so a
+killed process takes it up again; a journal leaves out what was erased before it becomes a part.
 """
 
 import fcntl
@@ -120,7 +121,7 @@ class History(Generic[State]):
         self.settle()
 
     def erase(self, user_id: str, requested_at_ms: int) -> None:
-        """Note that a person's rows written up to now must go, then rewrite the parts that name them, in the background.
+        """Note that a person's rows written up to now must go; parts that name them are rewritten in the background.
 
         A repeated request finds its note, and leaves what was written after it.
         """
@@ -184,7 +185,7 @@ class History(Generic[State]):
         return pa.RecordBatch.from_arrays(columns, names=names).filter(pa.array(seen))
 
     def _to_parts(self, path: Path, prefix: str) -> None:
-        """Write one part per view from a journal, then delete the journal; a crash in between makes the same parts again."""
+        """Write one part per view from a journal, then delete it; a crash in between makes the same parts again."""
         with self._locked():
             found = list(batches(path)) if path.exists() else []  # the partition's next owner may have been here
             if found:
@@ -227,7 +228,8 @@ class History(Generic[State]):
 
     def _rewrite(self, path: Path, until_us: dict[str, int]) -> None:
         key = self._codec.join_key
-        if not until_us or not pc.any(pc.is_in(pq.read_table(path, columns=[key])[key], pa.array(list(until_us)))).as_py():
+        named = pc.is_in(pq.ParquetFile(path).read(columns=[key])[key], pa.array(list(until_us), pa.string()))
+        if not pc.any(named).as_py():
             return
         table = pq.ParquetFile(path).read()
         for user_id, until in until_us.items():

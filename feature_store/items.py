@@ -40,8 +40,7 @@ class ItemState:
         code = CODES.get(event_type, OTHER)
         counts = self.counts
         counts[code] += 1
-        if event_time_ms > counts[LAST_EVENT_MS]:
-            counts[LAST_EVENT_MS] = event_time_ms
+        counts[LAST_EVENT_MS] = max(counts[LAST_EVENT_MS], event_time_ms)
         decay.add(self.decayed, code * decay.BLOCK, event_time_ms)
 
     @property

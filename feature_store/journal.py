@@ -1,7 +1,7 @@
 """Append-only files of Arrow record batches, one per owner of a partition: what was archived and is not in Parquet yet.
 
-A batch reaches the operating system before `append` returns, so a killed process loses nothing; of a batch cut short by a power
-cut, and whatever follows it, nothing is read.
+A batch reaches the operating system before `append` returns, so a killed process loses nothing; of a batch cut short
+by a power cut, and whatever follows it, nothing is read.
 """
 
 import os

@@ -1,10 +1,11 @@
 """The ledger: per consumed partition, how far its effects are in Postgres and what became of its records.
 
-It is written in the same transaction as the features, so it says exactly which records they contain. Whatever is redelivered below
-`next_offset` has had its effect. A flush that read another `next_offset` than it finds belongs to an owner that was replaced.
+It is written in the same transaction as the features, so it says exactly which records they contain. Whatever is
+redelivered below `next_offset` has had its effect. A flush that read another `next_offset` than it finds belongs to
+an owner that was replaced.
 
-Tables (prefix: the project): `ledger`, a row per cluster, topic and partition; `ledger_events`, the event_ids of each flush within
-the deduplication window; `erasures`, who asked to be forgotten, and until when.
+Tables (prefix: the project): `ledger`, a row per cluster, topic and partition; `ledger_events`, the event_ids of each
+flush within the deduplication window; `erasures`, who asked to be forgotten, and until when.
 """
 
 from collections import deque
@@ -14,12 +15,14 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from feature_store import freshness
-from feature_store.connection import connect, own_table, translated
+from feature_store.connection import own_table
 
-# What can become of a record. `truncated` are those that the broker had dropped before they were read; they were never received.
-# `foreign` says how many users' rows had been written by another partition; they are among the applied.
+# What can become of a record. `truncated` are those that the broker had dropped before they were read; they were
+# never received. `foreign` says how many users' rows had been written by another partition; they are among the
+# applied.
 COUNTS = ("received", "applied", "rejected", "duplicate", "late", "erased", "truncated", "foreign")
 ERASURE_LOCK = 4_711_064_923  # advisory lock: flushes share it, an erasure has it alone
 
@@ -90,6 +93,7 @@ class Ledger:
         sources: For `interactions.by_item`: by clickstream partition, the highest offset applied.
         freshness: Histogram of the ages of events when their features were written (`feature_store.freshness`).
         window: Most event_ids remembered.
+        chunks: Of the event_ids stored with each flush, (sequence, number), oldest first.
 
     >>> ledger = Ledger(topic="clickstream.events", cluster_id="c", partition=0, window=2)
     >>> [ledger.admit(event_id) for event_id in ("a", "b", "a", "c", "a")]
@@ -104,7 +108,7 @@ class Ledger:
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     sources: dict[int, int] = field(default_factory=dict)
     freshness: list[int] = field(default_factory=lambda: [0] * freshness.BUCKETS)
-    chunks: deque[tuple[int, int]] = field(default_factory=deque)  # stored: (sequence, number of event_ids), oldest first
+    chunks: deque[tuple[int, int]] = field(default_factory=deque)
     _recent: deque[str] = field(default_factory=deque)
     _known: set[str] = field(default_factory=set)
 
@@ -156,15 +160,21 @@ class LedgerTable:
         self._create = sql.SQL(
             "INSERT INTO {ledger} (cluster_id, topic, partition) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
         ).format(**tables)
-        self._read = sql.SQL("SELECT next_offset, sources, freshness, {} FROM {ledger} {} FOR UPDATE").format(counts, where, **tables)
-        self._read_events = sql.SQL("SELECT sequence, event_ids FROM {events} {} ORDER BY sequence").format(where, **tables)
-        self._lock = sql.SQL(
-            "SELECT next_offset, writer, xmin::text::bigint FROM {ledger} {} FOR UPDATE"
-        ).format(where, **tables)
+        self._read = sql.SQL("SELECT next_offset, sources, freshness, {} FROM {ledger} {} FOR UPDATE").format(
+            counts, where, **tables
+        )
+        self._read_events = sql.SQL("SELECT sequence, event_ids FROM {events} {} ORDER BY sequence").format(
+            where, **tables
+        )
+        self._lock = sql.SQL("SELECT next_offset, writer, xmin::text::bigint FROM {ledger} {} FOR UPDATE").format(
+            where, **tables
+        )
         self._write = sql.SQL(
-            "UPDATE {ledger} SET next_offset = %s, sources = %s, freshness = %s, writer = %s, written_at = now(), {} {} "
-            "RETURNING pg_current_xact_id()::xid::text::bigint"
-        ).format(sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(f"{n}_count")) for n in COUNTS), where, **tables)
+            "UPDATE {ledger} SET next_offset = %s, sources = %s, freshness = %s, writer = %s, written_at = now(), {} "
+            "{} RETURNING pg_current_xact_id()::xid::text::bigint"
+        ).format(
+            sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(f"{n}_count")) for n in COUNTS), where, **tables
+        )
         self._append = sql.SQL(
             "INSERT INTO {events} (cluster_id, topic, partition, event_count, event_ids) VALUES (%s, %s, %s, %s, %b) "
             "RETURNING sequence"
@@ -173,10 +183,13 @@ class LedgerTable:
         self._erasures_since = sql.SQL(
             "SELECT sequence, user_id, requested_at_ms FROM {erasures} WHERE sequence > %s ORDER BY sequence"
         ).format(**tables)
-        self._erasures_of = sql.SQL("SELECT user_id, requested_at_ms FROM {erasures} WHERE user_id = ANY(%s)").format(**tables)
+        self._erasures_of = sql.SQL("SELECT user_id, requested_at_ms FROM {erasures} WHERE user_id = ANY(%s)").format(
+            **tables
+        )
         self._last_erasure = sql.SQL("SELECT coalesce(max(sequence), 0) FROM {erasures}").format(**tables)
         self._erase = sql.SQL(
-            "INSERT INTO {erasures} AS known (user_id, requested_at_ms) VALUES (%s, %s) ON CONFLICT (user_id) DO UPDATE "
+            "INSERT INTO {erasures} AS known (user_id, requested_at_ms) VALUES (%s, %s) "
+            "ON CONFLICT (user_id) DO UPDATE "
             "SET requested_at_ms = EXCLUDED.requested_at_ms, sequence = DEFAULT, erased_at = now() "
             "WHERE known.requested_at_ms < EXCLUDED.requested_at_ms"
         ).format(**tables)
@@ -187,7 +200,8 @@ class LedgerTable:
     def open(self, cursor: psycopg.Cursor[Any], topic: str, partition: int) -> Ledger:
         """Read a partition's ledger; creates its row where there is none.
 
-        Waits for a flush of the partition's last owner that is under way, and keeps it from another until the transaction ends.
+        Waits for a flush of the partition's last owner that is under way, and keeps it from another until the
+        transaction ends.
         """
         key = self._key(topic, partition)
         cursor.execute(self._create, key)
@@ -242,10 +256,12 @@ class LedgerTable:
         writer: str,
     ) -> int:
         """Write the row; gives the transaction's stamp."""
-        sources_json = psycopg.types.json.Jsonb({str(source): offset for source, offset in sources.items()})
+        sources_json = Jsonb({str(source): offset for source, offset in sources.items()})
         outcome = [counts[name] for name in COUNTS]
         key = self._key(ledger.topic, ledger.partition)
-        row = cursor.execute(self._write, (next_offset, sources_json, list(histogram), writer, *outcome, *key)).fetchone()
+        row = cursor.execute(
+            self._write, (next_offset, sources_json, list(histogram), writer, *outcome, *key)
+        ).fetchone()
         assert row is not None  # noqa: S101 - the row is locked, it exists
         return int(row[0])
 

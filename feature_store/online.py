@@ -1,7 +1,8 @@
 """Feast's Postgres online store, mended, for everyone who reads and writes through Feast's public calls.
 
-Feast 0.67 takes a connection from its pool and gives it back only if nothing went wrong: a few errors starve the pool, and
-its single shared connection stays broken for good. The fast path of Alluvium's own worker is `feature_store.tables`.
+Feast 0.67 takes a connection from its pool and gives it back only if nothing went wrong: a few errors starve the
+pool, and its single shared connection stays broken for good. The fast path of Alluvium's own worker is
+`feature_store.tables`.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -18,6 +19,7 @@ from feast.infra.utils.postgres.connection_utils import _get_connection_pool_asy
 from feast.infra.utils.postgres.postgres_config import ConnectionType
 from feast.repo_config import RepoConfig
 from psycopg import sql
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 # Rows are rewritten all the time and never change their key: with free space on the page an update touches no index.
 _STORAGE = sql.SQL(
@@ -28,11 +30,16 @@ _STORAGE = sql.SQL(
 class AlluviumPostgreSQLOnlineStoreConfig(PostgreSQLOnlineStoreConfig):
     """Feast's configuration of the Postgres store, under the type that names our class."""
 
-    type: str = "feature_store.online.AlluviumPostgreSQLOnlineStore"  # type: ignore[assignment]
+    type: str = "feature_store.online.AlluviumPostgreSQLOnlineStore"
 
 
 class AlluviumPostgreSQLOnlineStore(PostgreSQLOnlineStore):
     """Feast's Postgres online store; connections always come back clean, and tables are laid out for updates."""
+
+    _conn: psycopg.Connection | None
+    _conn_pool: ConnectionPool | None
+    _conn_async: psycopg.AsyncConnection | None
+    _conn_pool_async: AsyncConnectionPool | None
 
     @contextmanager
     def _get_conn(self, config: RepoConfig, autocommit: bool = False) -> Iterator[psycopg.Connection]:  # noqa: FBT001, FBT002
@@ -46,8 +53,9 @@ class AlluviumPostgreSQLOnlineStore(PostgreSQLOnlineStore):
                 _rolled_back(self._conn)
             return
         if self._conn_pool is None:
-            self._conn_pool = new_pool(config.online_store)
-            self._conn_pool.open()
+            pool = new_pool(config.online_store)
+            pool.open()
+            self._conn_pool = pool
         connection = self._conn_pool.getconn()
         try:
             connection.set_autocommit(autocommit)
@@ -73,8 +81,9 @@ class AlluviumPostgreSQLOnlineStore(PostgreSQLOnlineStore):
                     await self._conn_async.rollback()
             return
         if self._conn_pool_async is None:
-            self._conn_pool_async = await new_pool_async(config.online_store)
-            await self._conn_pool_async.open()
+            pool = await new_pool_async(config.online_store)
+            await pool.open()
+            self._conn_pool_async = pool
         connection = await self._conn_pool_async.getconn()
         try:
             await connection.set_autocommit(autocommit)
@@ -84,7 +93,7 @@ class AlluviumPostgreSQLOnlineStore(PostgreSQLOnlineStore):
                 await connection.rollback()
             await self._conn_pool_async.putconn(connection)
 
-    def update(
+    def update(  # noqa: PLR0917 - the signature is Feast's
         self,
         config: RepoConfig,
         tables_to_delete: Sequence[FeatureView],
@@ -93,7 +102,7 @@ class AlluviumPostgreSQLOnlineStore(PostgreSQLOnlineStore):
         entities_to_keep: Sequence[Entity],
         partial: bool,  # noqa: FBT001
     ) -> None:
-        """Create and drop tables as Feast does, then set their storage and drop the index that the primary key makes idle."""
+        """Create and drop tables as Feast does, set their storage, drop the index that the primary key makes idle."""
         super().update(config, tables_to_delete, tables_to_keep, entities_to_delete, entities_to_keep, partial)
         versioning = config.registry.enable_online_feature_view_versioning
         with self._get_conn(config) as connection, connection.cursor() as cursor:

@@ -57,7 +57,9 @@ class PartitionedFeatures(Generic[State]):
         self._tables = FeatureTables(project=checked_project(project), codec=codec)
         self._ledgers = LedgerTable(project=project, cluster_id=cluster_id, window=dedupe_window)
         self._owner_of, self._set_erased = owner_of, set_erased
-        self._history = history_dir and History(history_dir=history_dir, codec=codec, cluster_id=cluster_id)
+        self._history: History[State] | None = None
+        if history_dir is not None:
+            self._history = History(history_dir=history_dir, codec=codec, cluster_id=cluster_id)
         self._transaction = FlushTransaction(
             tables=self._tables,
             ledgers=self._ledgers,
@@ -79,7 +81,7 @@ class PartitionedFeatures(Generic[State]):
                     with self._connection.cursor() as cursor:
                         if missing := self._tables.missing(cursor):
                             raise NotAppliedError(what=f"table {missing[0]}")
-                        if not self._transaction.last_erasure:
+                        if self._transaction.last_erasure is None:
                             self._transaction.last_erasure = self._ledgers.last_erasure(cursor)
                 yield self._connection
             except (psycopg.OperationalError, psycopg.InterfaceError):
@@ -104,7 +106,7 @@ class PartitionedFeatures(Generic[State]):
         return ledger
 
     def close(self, topic: str, partition: int) -> None:
-        """Give a partition up: forget its ledger and the states of its entities. Blocks while history parts are written."""
+        """Give a partition up: forget its ledger and states. Blocks while history parts are written."""
         if self._history is not None:
             self._history.close(topic, partition)
         self._ledger_of.pop(partition, None)
@@ -226,5 +228,3 @@ class PartitionedFeatures(Generic[State]):
         outcome = self.write(prepared)
         self.settle(prepared)
         return outcome
-
-

@@ -20,7 +20,8 @@ def ledger_report(postgres_url: str, cluster_id: str | None = None, *, project: 
 
     Returns:
         By topic: `counts` by outcome (`ledger.COUNTS`), `next_offset` by partition (None: nothing flushed), and
-        `freshness_ms` with `p50`, `p99` (None without events) and `events`, from broker append to just before the commit.
+        `freshness_ms` with `p50`, `p99` (None without events) and `events`, from broker append to just before the
+        commit.
 
     Raises:
         StoreUnavailableError: If Postgres does not answer.

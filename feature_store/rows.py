@@ -1,12 +1,13 @@
 """Between states and what Feast stores: serialized entity keys, and one serialized `Value` per feature.
 
-Keys and values are made by Feast's own functions and protobuf classes. The one shortcut: a list of doubles of fixed length always
-begins with the same bytes, so they are taken once from a `Value` that Feast's class serialized.
+Keys and values are made by Feast's own functions and protobuf classes. The one shortcut: a list of doubles of fixed
+length always begins with the same bytes, so they are taken once from a `Value` that Feast's class serialized.
 """
 
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from feast.infra.key_encoding_utils import serialize_entity_key
@@ -65,7 +66,9 @@ class UnknownLayoutError(FeatureStoreError, ValueError):
     """A stored array has another length than this version writes."""
 
     def __init__(self, *, column: Column, found: int, expected: int) -> None:
-        super().__init__(f"{column[0]}.{column[1]} holds {found} values, expected {expected}: written by another version?")
+        super().__init__(
+            f"{column[0]}.{column[1]} holds {found} values, expected {expected}: written by another version?"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,8 @@ class Codec(Generic[State]):
         encode: Gives one serialized value per column; None where there is nothing to store.
         decode: Puts one stored value into a state.
         kinds: What the array of each column holds.
-        snapshot: Copies a state's arrays, cheaply, one per column: numbers as bytes, strings as a list, None where there are none.
+        snapshot: Copies a state's arrays, cheaply, one per column: numbers as bytes, strings as a list, None where
+            there are none.
     """
 
     join_key: str
@@ -93,10 +97,10 @@ class Codec(Generic[State]):
     snapshot: Callable[[State], Snapshot]
 
     def key_of(self, entity_id: str) -> bytes:
-        """Serialize an entity key as Feast does.
+        r"""Serialize an entity key as Feast does.
 
         >>> user_codec().key_of("u1")
-        b'\\x01\\x00\\x00\\x00\\x02\\x00\\x00\\x00\\x07\\x00\\x00\\x00user_id\\x02\\x00\\x00\\x00\\x02\\x00\\x00\\x00u1'
+        b'\x01\x00\x00\x00\x02\x00\x00\x00\x07\x00\x00\x00user_id\x02\x00\x00\x00\x02\x00\x00\x00u1'
         """
         proto = EntityKey(join_keys=[self.join_key], entity_values=[Value(string_val=entity_id)])
         return bytes(serialize_entity_key(proto, entity_key_serialization_version=ENTITY_KEY_VERSION))
@@ -179,7 +183,7 @@ def _decode_user(state: UserState, column: Column, stored: bytes) -> None:
     if view == USER_ACTIVITY:
         _decode_counters(state, column, value, users.COUNTS)
     elif feature == "items":
-        state.items = [users.intern(item_id) for item_id in value.string_list_val.val]
+        state.items = [intern(item_id) for item_id in value.string_list_val.val]
     elif feature == "moments":
         state.moments = array("q", value.int64_list_val.val)
     elif feature == "names":

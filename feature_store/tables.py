@@ -78,7 +78,8 @@ class FeatureTables(Generic[State]):
         return sql.SQL(
             "UPDATE {table} AS stored SET value = given.value, value_text = NULL, vector_value = NULL, "
             "event_ts = given.event_ts, created_ts = now() FROM ({given}) AS given "
-            "WHERE stored.entity_key = given.entity_key AND stored.feature_name = given.name AND stored.xmin = given.stamp"
+            "WHERE stored.entity_key = given.entity_key AND stored.feature_name = given.name "
+            "AND stored.xmin = given.stamp"
         ).format(table=self._guarded, given=self._given(self.codec.guarded, stamped=True))
 
     def _build_insert(self, view: str, *, conflict: sql.SQL) -> sql.Composed:
@@ -177,5 +178,7 @@ class FeatureTables(Generic[State]):
         packed = pack_bytes(keys)
         rows = 0
         for table in self._identifiers.values():
-            rows += cursor.execute(sql.SQL("DELETE FROM {} WHERE entity_key = ANY(%s)").format(table), (packed,)).rowcount
+            rows += cursor.execute(
+                sql.SQL("DELETE FROM {} WHERE entity_key = ANY(%s)").format(table), (packed,)
+            ).rowcount
         return rows

@@ -3,9 +3,10 @@
 Three threads of thought meet here:
 
 * the ledger's `next_offset` must be the one this process read, else `StaleLedgerError` and nothing is written;
-* a row must still carry the stamp (the id of the transaction that wrote it) with which its state was read. Where it does not,
-  another partition wrote the same entity, or the person was erased: the row is locked and read again, this flush's events are applied
-  on it anew, and the entity counts as `foreign`;
+* a row must still carry the stamp (the id of the transaction that wrote it) with which its state was read. Where it
+  does not,
+  another partition wrote the same entity, or the person was erased: the row is locked and read again, this flush's
+  events are applied on it anew, and the entity counts as `foreign`;
 * a commit whose answer was lost is recognised by the writer's name in the ledger when the flush is repeated.
 """
 
@@ -60,7 +61,7 @@ class PartitionFlush:
 
 @dataclass(slots=True, kw_only=True)
 class PreparedFlush(Generic[State]):
-    """A flush with its rows encoded: later events no longer change what is written. Made by `prepare`, taken by `write`."""
+    """A flush with its rows encoded, so that later events do not change what is written."""
 
     delta: PartitionFlush
     ledger: Ledger
@@ -149,7 +150,7 @@ class FlushTransaction(Generic[State]):
         self._owner_of, self._reapply, self._set_erased = owner_of, reapply, set_erased
         self._archive = archive
         self._erased: dict[str, int] = {}  # erasures since this process began, by user_id
-        self.last_erasure = 0
+        self.last_erasure: int | None = None  # None: not read yet
 
     def write(self, connection: psycopg.Connection[Any], prepared: PreparedFlush[State]) -> FlushOutcome:
         """Write everything in one transaction.
@@ -164,7 +165,9 @@ class FlushTransaction(Generic[State]):
                 continue
         raise StoreUnavailableError(reason=f"rows changed under {ATTEMPTS} attempts to write them", retry_after_s=0.1)
 
-    def _attempt(self, connection: psycopg.Connection[Any], flush: PreparedFlush[State], *, careful: bool) -> FlushOutcome:
+    def _attempt(
+        self, connection: psycopg.Connection[Any], flush: PreparedFlush[State], *, careful: bool
+    ) -> FlushOutcome:
         ledger, delta = flush.ledger, flush.delta
         with connection.transaction(), connection.cursor() as cursor:
             row = self._ledgers.lock(cursor, ledger, erasing=bool(delta.erasures))
@@ -237,17 +240,17 @@ class FlushTransaction(Generic[State]):
             counts["applied"] = counts.get("applied", 0) - became[name]
         foreign = len(stale) - len(erased)
         counts["foreign"] = counts.get("foreign", 0) + foreign
-        outcome = FlushOutcome(
-            entities=len(flush.ids), foreign=foreign, late=became["late"], erased=became["erased"]
-        )
+        outcome = FlushOutcome(entities=len(flush.ids), foreign=foreign, late=became["late"], erased=became["erased"])
         return {index: states[entity_id] for entity_id, index in stale.items()}, counts, outcome
 
     def _take_erasures(self, cursor: Cursor) -> int:
         """Learn of the erasures since the last flush; gives the sequence of the newest."""
-        newest = self.last_erasure
-        if self._set_erased is not None:
-            for newest, user_id, requested_at_ms in self._ledgers.erasures_since(cursor, newest):  # noqa: B020
-                self._erased[user_id] = requested_at_ms
+        newest = self.last_erasure or 0
+        if self._set_erased is None:
+            return newest
+        for sequence, user_id, requested_at_ms in self._ledgers.erasures_since(cursor, newest):
+            self._erased[user_id] = requested_at_ms
+            newest = max(newest, sequence)
         return newest
 
     def _erased_behind(self, user_id: str, state: State) -> bool:
@@ -295,7 +298,7 @@ class FlushTransaction(Generic[State]):
         return FlushOutcome(entities=len(flush.ids), foreign=len(flush.fresh), repeated=True)
 
     def _stamp(self, flush: PreparedFlush[State], stamp: int) -> None:
-        """Note the transaction in the states that it wrote; one that was refreshed keeps its old stamp until replaced."""
+        """Note the transaction in the states that it wrote; a refreshed one keeps its old stamp until replaced."""
         for index, state in enumerate(flush.states):
             if index in flush.fresh:
                 fresh = flush.fresh[index]

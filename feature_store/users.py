@@ -1,7 +1,7 @@
-"""What is remembered of one person: counters, history, affinities and session, as a pure function of their events in order.
+"""What is remembered of one person, as a pure function of their events in order.
 
-Nothing here reads a clock or rolls a die: a plain recount of the same events in the same order gives the same state, counts,
-histories and times to the unit, decayed counters within rounding.
+Nothing here reads a clock or rolls a die: a plain recount of the same events in the same order gives the same state,
+counts, histories and times to the unit, decayed counters within rounding.
 """
 
 from array import array
@@ -52,7 +52,8 @@ class UserState:
     """
 
     __slots__ = (
-        "affinity", "counts", "decayed", "erased_until_ms", "flushed", "history_length", "items", "key", "moments", "stamp",
+        "affinity", "counts", "decayed", "erased_until_ms", "flushed", "history_length",
+        "items", "key", "moments", "stamp",
     )  # fmt: skip
 
     def __init__(self, *, history_length: int = 50) -> None:
@@ -119,10 +120,11 @@ class UserState:
             )
             entry[1] = last_ms
         while len(affinity) > AFFINITY_NAMES:
-            now_ms = self.counts[LAST_EVENT_MS]
-            del affinity[
-                min(affinity, key=lambda name: (decay.at(*affinity[name], now_ms, _AFFINITY_HALF_LIFE_MS), name))
-            ]
+            del affinity[min(affinity, key=self._strength)]
+
+    def _strength(self, name: str) -> tuple[float, str]:
+        weight, last_ms = (self.affinity or {})[name]
+        return decay.at(weight, last_ms, self.counts[LAST_EVENT_MS], _AFFINITY_HALF_LIFE_MS), name
 
     @property
     def events(self) -> int:

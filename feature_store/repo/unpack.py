@@ -1,7 +1,7 @@
 """On-demand views: the packed arrays under readable names, for whoever reads Feast without knowing the layouts.
 
-Feast stores a view's function by value, and a reader's process need not have this package: the functions below use nothing
-but their arguments and their own constants.
+Feast stores a view's function by value, and a reader's process need not have this package: the functions below use
+nothing but their arguments and their own constants.
 """
 
 from typing import Any
@@ -22,9 +22,10 @@ _LAST = Field(name="last_event_ms", dtype=Int64)
 def unpacking_views(definitions: Definitions) -> list[OnDemandFeatureView]:
     """Build the on-demand views over `definitions`.
 
-    `user_counters` and `item_counters` give lifetime counts (`purchase_count`), decayed counts as of the last event of any
-    type (`purchase_14d`) and `last_event_ms`; users also have their session, items smoothed `ctr` and `cvr`.
-    `user_interactions` gives the history's `item_ids`, `times_ms` and `event_types`. Whoever was never seen gets zeros.
+    `user_counters` and `item_counters` give lifetime counts (`purchase_count`), decayed counts as of the last event
+    of any type (`purchase_14d`) and `last_event_ms`; users also have their session, items smoothed `ctr` and `cvr`.
+    `user_interactions` gives the history's `item_ids`, `times_ms` and `event_types`. Whoever was never seen gets
+    zeros.
     """
 
     @on_demand_feature_view(

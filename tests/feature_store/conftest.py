@@ -1,9 +1,8 @@
 """A database with the features applied, once per session; each test writes under names of its own."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 import pytest

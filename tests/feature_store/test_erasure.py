@@ -40,10 +40,7 @@ def flush_of(features, events, *, next_offset, partition=0, erasures=()):
 def rows_of(url):
     with psycopg.connect(url) as connection:
         views = ("user_activity", "user_history", "user_affinity")
-        return {
-            view: connection.execute(f"SELECT count(*) FROM alluvium_{view}").fetchone()[0]  # noqa: S608
-            for view in views
-        }
+        return {view: connection.execute(f"SELECT count(*) FROM alluvium_{view}").fetchone()[0] for view in views}
 
 
 def test_an_erased_person_has_no_row_in_any_view_and_others_keep_theirs(users_of, features_url, event):
@@ -106,7 +103,9 @@ def test_an_erasure_that_was_learned_of_before_the_person_came_back_still_holds(
     outcome = features.flush(flush_of(features, [event(user_id="u", item_id="i", event_time_ms=1)], next_offset=2))
     assert outcome.erased == 1
     assert rows_of(features_url)["user_activity"] == 2
-    outcome = features.flush(flush_of(features, [event(user_id="u", item_id="i", event_time_ms=2 * DAY_MS)], next_offset=3))
+    outcome = features.flush(
+        flush_of(features, [event(user_id="u", item_id="i", event_time_ms=2 * DAY_MS)], next_offset=3)
+    )
     assert (outcome.erased, outcome.foreign) == (0, 0)
     assert features.read(["u"])["u"].events == 1
 

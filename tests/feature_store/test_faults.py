@@ -116,9 +116,7 @@ def test_a_commit_whose_answer_was_lost_is_not_applied_twice(features, features_
 
 
 def test_postgres_that_is_not_there_is_unavailable():
-    users = UserFeatures(
-        postgres_url="postgresql://nobody@127.0.0.1:1/none", cluster_id="test", allowed_lateness_ms=0
-    )
+    users = UserFeatures(postgres_url="postgresql://nobody@127.0.0.1:1/none", cluster_id="test", allowed_lateness_ms=0)
     with pytest.raises(StoreUnavailableError, match="try again in 1 s"):
         users.open(TOPIC, 0)
 
@@ -134,7 +132,13 @@ def test_a_database_without_the_features_says_what_to_run(database_url):
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("allowed_lateness_ms", -1), ("history_length", 0), ("cache_users", 0), ("dedupe_window", 0), ("project", "No-No")],
+    [
+        ("allowed_lateness_ms", -1),
+        ("history_length", 0),
+        ("cache_users", 0),
+        ("dedupe_window", 0),
+        ("project", "No-No"),
+    ],
 )
 def test_a_setting_out_of_bounds_is_refused_by_name(setting, value):
     settings = {"allowed_lateness_ms": 0, setting: value}
@@ -148,7 +152,8 @@ def test_two_writers_of_the_same_people_in_parallel_neither_deadlock_nor_lose_an
             users.open(TOPIC, partition)
             for turn in range(1, 11):
                 events = [
-                    event(user_id=f"u{number}", item_id=f"{partition}.{turn}", event_time_ms=turn) for number in range(20)
+                    event(user_id=f"u{number}", item_id=f"{partition}.{turn}", event_time_ms=turn)
+                    for number in range(20)
                 ]
                 users.load(partition, [one.user_id for one in events])
                 for one in events:

@@ -21,7 +21,9 @@ def users_of(features_url):
     opened = []
 
     def make(**settings):
-        opened.append(UserFeatures(postgres_url=features_url, cluster_id="test", allowed_lateness_ms=HOUR_MS, **settings))
+        opened.append(
+            UserFeatures(postgres_url=features_url, cluster_id="test", allowed_lateness_ms=HOUR_MS, **settings)
+        )
         return opened[-1]
 
     yield make
@@ -31,10 +33,11 @@ def users_of(features_url):
 
 def run(features, events, *, partition=0, next_offset, **extra):
     features.load(partition, [event.user_id for event in events])
-    applied = []
-    for event in events:
-        if features.apply(partition, event.user_id, event.item_id, event.event_type, event.event_time_ms) == "applied":
-            applied.append(event)
+    applied = [
+        one
+        for one in events
+        if features.apply(partition, one.user_id, one.item_id, one.event_type, one.event_time_ms) == "applied"
+    ]
     delta = PartitionFlush(
         topic=TOPIC,
         partition=partition,
@@ -86,7 +89,7 @@ def log_of(event, *, seed, size=3_000, users=40):
 
 
 def recount(records, *, window):
-    """What the states must be, by the definition and with none of the code under test but `UserState.apply`'s meaning."""
+    """What must have become of the records, by the definition and with none of the code under test."""
     recent, by_user, last, counts = deque(maxlen=window), {}, {}, Counter()
     for record in records:
         counts["received"] += 1
@@ -143,7 +146,9 @@ def consume(features, records, *, rng, crash_after=None, batch=200):
 def test_after_any_crash_every_state_is_a_plain_recount_of_the_log(users_of, features_url, event, cache_users):
     records, rng = log_of(event, seed=cache_users), random.Random(cache_users)
     for _ in range(6):
-        if consume(users_of(cache_users=cache_users, dedupe_window=300), records, rng=rng, crash_after=rng.randrange(6)):
+        if consume(
+            users_of(cache_users=cache_users, dedupe_window=300), records, rng=rng, crash_after=rng.randrange(6)
+        ):
             break
     features = users_of(cache_users=cache_users, dedupe_window=300)
     assert consume(features, records, rng=rng)
@@ -155,7 +160,8 @@ def test_after_any_crash_every_state_is_a_plain_recount_of_the_log(users_of, fea
             assert state.count_of(event_type) == sum(1 for one in applied if one.event_type == event_type)
         assert state.last_event_ms == max(one.event_time_ms for one in applied)
         acted = sorted(
-            (one for one in applied if one.event_type not in {"search", "impression"}), key=lambda one: one.event_time_ms
+            (one for one in applied if one.event_type not in {"search", "impression"}),
+            key=lambda one: one.event_time_ms,
         )
         assert [(item_id, time_ms) for item_id, time_ms, _ in state.history()] == [
             (one.item_id, one.event_time_ms) for one in acted[-50:]
@@ -190,7 +196,12 @@ def test_a_user_written_from_two_partitions_loses_nothing_and_is_counted(users_o
     for turn in range(3):
         for features, partition in ((here, 0), (there, 1)):
             one = event(user_id="u", item_id=f"{partition}.{turn}", event_time_ms=2 * turn + partition)
-            run(features, [one, event(user_id=f"own{partition}", item_id="x")], partition=partition, next_offset=turn + 1)
+            run(
+                features,
+                [one, event(user_id=f"own{partition}", item_id="x")],
+                partition=partition,
+                next_offset=turn + 1,
+            )
     state = here.read(["u"])["u"]
     assert state.items == ["0.0", "1.0", "0.1", "1.1", "0.2", "1.2"]
     assert state.count_of("view") == 6
@@ -257,7 +268,9 @@ def test_a_state_must_be_loaded_and_its_partition_open(users_of, event):
     with pytest.raises(NotLoadedError, match="'u'"):
         features.apply(0, "u", "i", "view", 0)
     with pytest.raises(NotLoadedError):
-        features.flush(PartitionFlush(topic=TOPIC, partition=0, next_offset=1, applied=[event(user_id="u", item_id="i")]))
+        features.flush(
+            PartitionFlush(topic=TOPIC, partition=0, next_offset=1, applied=[event(user_id="u", item_id="i")])
+        )
 
 
 def test_another_clusters_ledger_says_nothing_about_this_ones_offsets(users_of, features_url, event):

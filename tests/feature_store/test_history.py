@@ -54,10 +54,11 @@ def flush(features, events, *, first, partition=0, erasures=()):
 
 def rows_of(folder, view="user_activity"):
     """(user, event time in ms, lifetime views) of every row, in order of time."""
-    rows = []
-    for path in (folder / view).glob("*.parquet"):
-        for row in pq.ParquetFile(path).read().to_pylist():
-            rows.append((row["user_id"], round(row["event_timestamp"].timestamp() * 1000), row.get("counts", [0])[0]))
+    rows = [
+        (row["user_id"], round(row["event_timestamp"].timestamp() * 1000), row.get("counts", [0])[0])
+        for path in (folder / view).glob("*.parquet")
+        for row in pq.ParquetFile(path).read().to_pylist()
+    ]
     return sorted(rows, key=lambda row: row[1:])
 
 

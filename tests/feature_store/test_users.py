@@ -83,7 +83,9 @@ def test_the_same_events_in_the_same_order_give_the_same_state():
         rng = random.Random(3)
         user = UserState()
         for _ in range(300):
-            user.apply(f"i{rng.randrange(9)}", rng.choice(EVENT_TYPES), rng.randrange(10**8), f"c{rng.randrange(60)}", None)
+            user.apply(
+                f"i{rng.randrange(9)}", rng.choice(EVENT_TYPES), rng.randrange(10**8), f"c{rng.randrange(60)}", None
+            )
         return user.counts, user.decayed, user.items, user.moments, user.affinity
 
     assert state() == state()
