@@ -243,10 +243,9 @@ class Learner:
         interaction, item_index, past = each.interaction, each.item_index, each.past
         time_ms = interaction.event_time_ms
         self.interactions += 1
-        if each.rankable and judgement.shared is not None:
-            self.ranker.mixture.learn(
-                judgement.opinion.context, judgement.experts, softmax(judgement.logits), item_index
-            )
+        if each.rankable and judgement.experts is not None:
+            probabilities = softmax(judgement.logits)
+            self.ranker.mixture.learn(judgement.opinion.context, judgement.experts, probabilities, item_index)
             self._weights_changed = True
         self.ranker.memory.observe(item_index, past, time_ms, judgement.opinion if each.rankable else None)
         counts = self.ranker.memory.popularity.counts[-1]
@@ -326,6 +325,8 @@ class Learner:
         predecessor = self.ranker.shared
         self.pending.done()
         self.ranker.adopt(release)
+        self.ranker.start_mixture()
+        self._weights_changed = True
         self._predecessor = self._shadow = None
         if shadow and predecessor is not None and release is not None and self.config.shadow.interactions:
             self._predecessor = predecessor
@@ -430,8 +431,8 @@ class Learner:
         self.watch.set_state(state["watch"])
         self.triggers.set_state(state["triggers"])
         self.replay.set_state(state["replay"])
-        self.pending.set_state(state["pending"])
         self.adopt(release_of(state["model_version"]) if state["model_version"] else None, shadow=False)
+        self.pending.set_state(state["pending"])  # after `adopt`, which ends rounds
         shadow = state["shadow"]
         if shadow and self.ranker.shared is not None and (release := release_of(shadow["predecessor"])) is not None:
             self._predecessor = SharedExpert(release, self.catalog, self.ranker.text_vectors)

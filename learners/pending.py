@@ -161,16 +161,10 @@ class Pending:
         return cases | set(self._fresh) | set(self._in_round)
 
     def get_state(self) -> dict[str, Any]:
-        """Return everything as plain values; what a running round took counts as waiting."""
-        merged = Pending(length=self.length, newest=1, frozen=0, most=self.most, rng=self._rng)
-        merged._fresh = {user_id: _copy(fresh) for user_id, fresh in self._fresh.items()}
-        merged._in_round = {user_id: _copy(fresh) for user_id, fresh in self._in_round.items()}
-        merged.put_back()
+        """Return everything as plain values, what a running round took apart: it comes back or goes with that round."""
         return {
-            "fresh": [
-                [user_id, fresh.before, fresh.items, fresh.arrivals, fresh.times_ms]
-                for user_id, fresh in merged._fresh.items()
-            ],
+            "fresh": _rows(self._fresh),
+            "in_round": _rows(self._in_round),
             "newest": [[case.user_id, case.time_ms, list(case.history), case.target] for case in self._newest],
             "frozen": [[case.user_id, case.time_ms, list(case.history), case.target] for case in self._frozen],
             "frozen_seen": self._frozen_seen,
@@ -179,7 +173,7 @@ class Pending:
     def set_state(self, state: dict[str, Any]) -> None:
         """Become what `get_state` described."""
         self._fresh = {user_id: Fresh(*values) for user_id, *values in state["fresh"]}
-        self._in_round = {}
+        self._in_round = {user_id: Fresh(*values) for user_id, *values in state["in_round"]}
         self.waiting = sum(len(fresh.items) for fresh in self._fresh.values())
         self._newest.clear()
         self._newest.extend(_case(values) for values in state["newest"])
@@ -237,5 +231,8 @@ def _case(values: list[Any]) -> Case:
     return Case(user_id, time_ms, tuple(history), target)
 
 
-def _copy(fresh: Fresh) -> Fresh:
-    return Fresh(list(fresh.before), list(fresh.items), list(fresh.arrivals), list(fresh.times_ms))
+def _rows(people: dict[str, Fresh]) -> list[list[Any]]:
+    return [
+        [user_id, list(fresh.before), list(fresh.items), list(fresh.arrivals), list(fresh.times_ms)]
+        for user_id, fresh in people.items()
+    ]

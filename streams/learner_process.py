@@ -171,6 +171,7 @@ class LearnerProcess:
         self._tasks: asyncio.TaskGroup
         self._reading: list[asyncio.Task[None]] = []
         self._feed: Feed | None = None
+        self._saved = -1  # pieces processed when the newest checkpoint was written
         self._updated_at = self._followed_at = self._checkpointed_at = time.monotonic()
 
     def watchdog(self) -> Watchdog:
@@ -256,7 +257,7 @@ class LearnerProcess:
         elif now - self._followed_at >= config.registry_interval_s:
             await self._lifecycle.follow()
             self._followed_at = time.monotonic()
-        if now - self._checkpointed_at >= config.checkpoint_interval_s:
+        if now - self._checkpointed_at >= config.checkpoint_interval_s and self.progress.processed != self._saved:
             await self._checkpoint()
 
     # ---- on the learning thread
@@ -337,12 +338,13 @@ class LearnerProcess:
 
     async def _checkpoint(self) -> None:
         """Make durable what was learned, once Kafka has all that was said of it."""
-        began = time.monotonic()
+        began, processed = time.monotonic(), self.progress.processed
         await self._publish_updates()
         staged, position = await self._threads.learning.run(self._study.stage, self._checkpoints)
         await self._announcer.flush()
         size_bytes = await self._threads.disk.run(self._checkpoints.commit, staged, position)
-        self._checkpointed_at = time.monotonic()
+        self._checkpointed_at, self._saved = time.monotonic(), processed
+        self.progress.live_bytes = self._study.log.live_bytes
         self.progress.checkpointed(size_bytes=size_bytes, took_s=self._checkpointed_at - began)
 
     async def _look_around(self) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from streams.events import ExpertUpdate
 
-REFRESH_AFTER_BYTES = 3 * 1024 * 1024  # of the 5 MiB that the embedded broker keeps, before compression
+REFRESH_AFTER_BYTES = 6 * 1024 * 1024  # before compression to about half: of the 5 MiB that the embedded broker keeps
 _AMPLIFICATION = 3  # at most this many bytes written again for each new one: keys beyond reach must not flood the topic
 _RECORD_OVERHEAD_BYTES = 24
 

@@ -86,7 +86,9 @@ class Lifecycle:
             await self._serve(current)
         elif current is not None:
             await self._adopt(current)
-        if self._pending is not None:
+        if self._pending is None:
+            await self._threads.learning.run(study.learner.abandon_round)
+        else:
             log.info("round_resumed", round=self._pending.key)
             await self._start(self._pending)
 
