@@ -76,7 +76,7 @@ def replay(
         seed=seed,
         log_level="warning",
     )
-    from infra.replay.run import ReplayOptions
+    from infra.replay.options import ReplayOptions
     from infra.replay.run import replay as run_replay
 
     wanted = ReplayOptions(
