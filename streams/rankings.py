@@ -132,7 +132,8 @@ def read_requests(batch: RecordBatch) -> tuple[list[RankingRequest], list[Reject
 def _request(state: UserState | None, *, now_ms: int = 0, exclude: Sequence[str] = ()) -> RankRequest:
     """The ranker's view of a person: their history, and now by their own events' clock, `now_ms` for a stranger."""
     if state is None or not state.items:
-        return RankRequest(now_ms=now_ms, exclude=exclude)
+        clock_ms = now_ms if state is None or not state.events else state.last_event_ms
+        return RankRequest(now_ms=clock_ms, exclude=exclude)
     item_ids, times_ms, event_types = zip(*state.history(), strict=True)
     return RankRequest(
         item_ids=item_ids, times_ms=times_ms, event_types=event_types, now_ms=state.last_event_ms, exclude=exclude

@@ -12,6 +12,7 @@ Floats = npt.NDArray[np.float32]
 
 _NEVER_MS = -(2**62)
 _LONGEST_MS = 365 * 24 * HOUR_MS
+_TELLING = 20  # half-lives of the shortest count that a moment may lie back
 
 
 class Popularity:
@@ -48,6 +49,22 @@ class Popularity:
             unit = np.float32(counts.unit(time_ms))
             counts.values[item_index] += unit
         self.last_ms[item_index] = max(self.last_ms[item_index], time_ms)
+
+    def clock(self, now_ms: int) -> int:
+        """Return `now_ms` as far as it can be told apart here: not after the newest interaction, nor long before it.
+
+        A moment beyond would move counts to another era, though nothing happened; one long before has no unit left.
+
+        >>> popularity = Popularity(half_lives_ms=(1_000,))
+        >>> popularity.reserve(2)
+        >>> popularity.observe(1, 50_000)
+        >>> popularity.clock(2**50), popularity.clock(49_000), popularity.clock(0)
+        (50000, 49000, 30000)
+        """
+        newest_ms = int(self.last_ms.max(initial=_NEVER_MS))
+        if newest_ms == _NEVER_MS:
+            return 0
+        return max(min(now_ms, newest_ms), newest_ms - _TELLING * self.counts[0].half_life_ms)
 
     def log_counts(self, now_ms: int, items: int) -> list[Floats]:
         """Return the logarithm of each half-life's smoothed counts at `now_ms`, [items] each."""
