@@ -22,7 +22,7 @@ class PoolConfig:
         share: Share of the way back to the starting weights taken each step: a weight that fell can rise again, in [0, 1).
     """
 
-    learning_rate: float = 0.1
+    learning_rate: float = 0.2
     memory: float = 0.9995
     share: float = 1e-5
 
@@ -57,6 +57,7 @@ class LogPool:
         self.start = np.array(start, np.float64)
         self.weights = np.tile(self.start, (contexts, 1))  # [C, K]
         self.squares = np.ones_like(self.weights)
+        self.steps = 0
 
     def combine(self, context: int, opinions: Floats) -> Floats:
         """Return unnormalised log-probabilities [N] from opinions [K, N]."""
@@ -72,6 +73,7 @@ class LogPool:
             probabilities: What the pool said, [N], summing to 1.
             target: The item that came.
         """
+        self.steps += 1
         gradient = (opinions @ probabilities - opinions[:, target]).astype(np.float64)
         squares, weights = self.squares[context], self.weights[context]
         squares *= self.config.memory
@@ -80,11 +82,12 @@ class LogPool:
         weights += self.config.share * (self.start - weights)
 
     def get_state(self) -> dict[str, Any]:
-        return {"weights": self.weights.copy(), "squares": self.squares.copy()}
+        return {"weights": self.weights.copy(), "squares": self.squares.copy(), "steps": self.steps}
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.weights = np.array(state["weights"], np.float64)
         self.squares = np.array(state["squares"], np.float64)
+        self.steps = state["steps"]
 
 
 def context_of(history_length: int) -> int:

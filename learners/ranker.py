@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from learners.catalog import Catalog
-from learners.fast_memory import FEATURES, REASONS, FastMemory, FastMemoryConfig, Opinion
+from learners.fast_memory import FEATURES, REASONS, START, FastMemory, FastMemoryConfig, Opinion
 from learners.fast_memory.wire import ExpertUpdate, apply_update, table_rows, table_update
 from learners.histories import EMPTY_PAST, Past
 from learners.interactions import is_target
@@ -18,7 +18,7 @@ from learners.shared_expert import BLOCK, SharedExpert
 
 Floats = npt.NDArray[np.float32]
 
-EXPERTS = ("shared_model", "fast_memory")
+EXPERTS = ("shared_model", *FEATURES)
 _MIXTURE = "mixture"
 _BARRED = np.float32(-1e9)
 
@@ -30,12 +30,14 @@ class RankerConfig:
     Args:
         memory: See `FastMemoryConfig`.
         mixture: How fast the mixture's weights learn.
-        start: Weights of shared model and fast memory to begin with.
+        shared_start: The shared model's weight when the first release arrives ...
+        memory_start: ... and the share of its own weight that each part of fast memory keeps then.
     """
 
     memory: FastMemoryConfig = field(default_factory=FastMemoryConfig)
     mixture: PoolConfig = field(default_factory=PoolConfig)
-    start: tuple[float, float] = (0.3, 0.8)
+    shared_start: float = 0.4
+    memory_start: float = 0.65
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,18 +80,19 @@ class Judgement:
 
     Args:
         opinion: Fast memory's.
-        shared: Log-probabilities of the shared model [N]; None without a release.
+        experts: What each of `EXPERTS` says, [K, N]; None without a release, where the mixture is fast memory alone.
         logits: The mixture's, [N]; barred items are far below all others.
     """
 
     opinion: Opinion
-    shared: Floats | None
+    experts: Floats | None
     logits: Floats
 
     @property
-    def experts(self) -> Floats:
-        """Log-probabilities of the mixture's experts, [2, N]; only where there is a release."""
-        return np.stack([self.shared, self.opinion.log_probabilities])  # type: ignore[list-item]
+    def shared(self) -> Floats | None:
+        """Log-probabilities of the shared model, [N]; None without a release."""
+        return None if self.experts is None else self.experts[0]
+
 
 
 class Ranker:
@@ -104,7 +107,8 @@ class Ranker:
         self.config = config or RankerConfig()
         self.catalog = catalog
         self.memory = FastMemory(self.config.memory)
-        self.mixture = LogPool(EXPERTS, start=self.config.start, contexts=CONTEXTS, config=self.config.mixture)
+        start = [self.config.shared_start, *(self.config.memory_start * START)]
+        self.mixture = LogPool(EXPERTS, start=start, contexts=CONTEXTS, config=self.config.mixture)
         self.shared: SharedExpert | None = None
         self.text_vectors: dict[int, Floats] = {}
 
@@ -120,6 +124,12 @@ class Ranker:
             expert = SharedExpert(release, self.catalog, self.text_vectors)
             expert.refresh()
         self.shared = expert
+
+    def start_mixture(self) -> None:
+        """Begin to mix from where fast memory's own weights stand, if the mixture has not learned anything yet."""
+        if not self.mixture.steps:
+            self.mixture.weights[:, 0] = self.config.shared_start
+            self.mixture.weights[:, 1:] = self.config.memory_start * self.memory.pool.weights
 
     def describe(self, item_id: str, text_vector: Floats) -> None:
         """Say what an item's text means, so that a release that has never seen it can score it."""
@@ -145,9 +155,10 @@ class Ranker:
         if shared_logits is None or self.shared is None:
             return Judgement(opinion, None, opinion.log_probabilities)
         shared = self.shared.log_probabilities(shared_logits, items=items, barred=barred)
-        logits = self.mixture.combine(opinion.context, np.stack([shared, opinion.log_probabilities]))
+        experts = np.concatenate([shared[None], opinion.features])
+        logits = self.mixture.combine(opinion.context, experts)
         logits[barred] = _BARRED
-        return Judgement(opinion, shared, logits)
+        return Judgement(opinion, experts, logits)
 
     def rank(self, requests: Sequence[RankRequest], k: int) -> list[list[Ranked]]:
         """Rank the catalogue for every request: at most `k` items each, best first.
@@ -220,15 +231,17 @@ class Ranker:
 
     def _reasons(self, judgement: Judgement, items: npt.NDArray[np.int64]) -> list[str]:
         """Return the name that added most to each item's score above the catalogue's mean."""
+        context = judgement.opinion.context
+        if judgement.experts is None:
+            weights, opinions, names_of = self.memory.pool.weights[context], judgement.opinion.features, REASONS
+        else:
+            weights, opinions = self.mixture.weights[context], judgement.experts
+            names_of = ("shared_model", *REASONS)
+        ranked = judgement.logits > _BARRED
+        above = opinions[:, items] - opinions[:, ranked].mean(axis=1, keepdims=True)
         by_name: dict[str, Any] = {}
-        contributions = self.memory.contributions(judgement.opinion, items)
-        share = 1.0
-        if judgement.shared is not None:
-            of_shared, share = self.mixture.weights[judgement.opinion.context].tolist()
-            real = judgement.shared[judgement.logits > _BARRED]
-            by_name["shared_model"] = of_shared * (judgement.shared[items] - real.mean())
-        for reason, contribution in zip(REASONS, contributions, strict=True):
-            by_name[reason] = by_name.get(reason, 0) + share * contribution
+        for name, weight, part in zip(names_of, weights.tolist(), above, strict=True):
+            by_name[name] = by_name.get(name, 0) + weight * part
         names = list(by_name)
         return [names[place] for place in np.stack(list(by_name.values())).argmax(axis=0).tolist()]
 

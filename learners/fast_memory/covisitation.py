@@ -26,9 +26,9 @@ class CovisitationConfig:
         half_life_ms: Links fade with this half-life.
     """
 
-    neighbours: int = 64
-    window: int = 12
-    lag_decay: float = 0.8
+    neighbours: int = 48
+    window: int = 8
+    lag_decay: float = 0.5
     session_gap_ms: int = 6 * HOUR_MS
     across_visits: float = 0.3
     half_life_ms: int = 90 * DAY_MS

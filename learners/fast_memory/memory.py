@@ -16,11 +16,32 @@ from learners.mixture import CONTEXTS, LogPool, PoolConfig, context_of, log_soft
 
 Floats = npt.NDArray[np.float32]
 
-FEATURES = ("covisitation", "popularity_day", "popularity", "popularity_quarter", "recency", "repeat", "met", "sequel")
-_START = (0.8, 0.15, 0.15, 0.1, 0.05, 0.6, 0.0, 0.6)
-REASONS = ("covisitation", "popularity", "popularity", "popularity", "recency", "repeat", "repeat", "repeat")
+FEATURES = (
+    "covisitation",
+    "popularity_day",
+    "popularity",
+    "popularity_quarter",
+    "recency",
+    "repeat",
+    "met",
+    "met_this_visit",
+    "sequel",
+)
+REASONS = (
+    "covisitation",
+    "popularity",
+    "popularity",
+    "popularity",
+    "recency",
+    "repeat",
+    "repeat",
+    "repeat",
+    "repeat",
+)
 COMPONENTS = {"covisitation": 0, "popularity": 2, "recency": 4, "repeat": 5}
 """What is measured as an expert of its own -> its feature."""
+
+START = np.array([0.8, 0.2, 0.0, 0.0, 0.0, 0.7, -0.8, -1.5, 0.7])  # near where they settle on a real shop's log
 
 _BARRED = np.float32(-1e9)
 
@@ -38,7 +59,7 @@ class FastMemoryConfig:
 
     covisitation: CovisitationConfig = field(default_factory=CovisitationConfig)
     half_lives_ms: tuple[int, int, int] = (DAY_MS, 7 * DAY_MS, 90 * DAY_MS)
-    background: float = 0.05
+    background: float = 0.3
     pool: PoolConfig = field(default_factory=PoolConfig)
 
 
@@ -69,7 +90,7 @@ class FastMemory:
         self.covisitation = Covisitation(config.covisitation)
         self.popularity = Popularity(half_lives_ms=config.half_lives_ms)
         self.repeats = Repeats()
-        self.pool = LogPool(FEATURES, start=_START, contexts=CONTEXTS, config=config.pool)
+        self.pool = LogPool(FEATURES, start=START.tolist(), contexts=CONTEXTS, config=config.pool)
         self.changed: dict[int, None] = {}  # item indexes with something new to tell, oldest change first
         self.tables_changed = False
 
@@ -88,6 +109,7 @@ class FastMemory:
             barred: Item indexes that must not be ranked (padding, delisted).
         """
         self.reserve(items)
+        now_ms = self.popularity.clock(now_ms)
         features = np.zeros((len(FEATURES), items), np.float32)
         features[1:4] = self.popularity.log_counts(now_ms, items)
         features[4] = self.popularity.log_age(now_ms, items)
@@ -101,8 +123,9 @@ class FastMemory:
         met, chances = self.repeats.chances(past, now_ms)
         features[5, met] = np.log(chances * items)
         features[6, met] = 1
+        features[7, past.items[now_ms - past.times_ms <= self.config.covisitation.session_gap_ms]] = 1
         if followers := sequel(past):
-            features[7, list(followers)] = np.log1p(5 * np.fromiter(followers.values(), np.float32, len(followers)))
+            features[8, list(followers)] = np.log1p(5 * np.fromiter(followers.values(), np.float32, len(followers)))
         context = context_of(len(past.items))
         logits = self.pool.combine(context, features)
         logits[barred] = _BARRED
@@ -126,12 +149,6 @@ class FastMemory:
             self.changed.pop(changed, None)
             self.changed[changed] = None
         self.tables_changed = True
-
-    def contributions(self, opinion: Opinion, item_indexes: npt.NDArray[np.int64]) -> Floats:
-        """Return what each feature adds to the items' log-probability above the catalogue's mean, [K, n]."""
-        weights = self.pool.weights[opinion.context].astype(np.float32)[:, None]
-        above: Floats = opinion.features[:, item_indexes] - opinion.features[:, 1:].mean(axis=1, keepdims=True)
-        return weights * above
 
     def get_state(self) -> dict[str, Any]:
         return {
