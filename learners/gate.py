@@ -18,8 +18,8 @@ _TOP = 10
 class GateConfig:
     """How much worse is too much.
 
-    The figure that decides is NDCG@10. A fall is forgiven up to `max_regression` of the incumbent's figure, plus `noise` standard
-    errors of the paired difference, so that an equally good model is not refused by chance on a small window.
+    The figure that decides is NDCG@10. A fall is forgiven up to `max_regression` of the incumbent's, plus `noise`
+    standard errors of the paired difference, so that an equally good model is not refused by chance on a small window.
 
     Args:
         max_regression: Forgiven fall on the newest window, relative to the incumbent, in [0, 1].
@@ -127,7 +127,9 @@ def judge(
     for name, ranks in (("candidate", candidate), ("incumbent", incumbent or {}), ("popularity", popularity)):
         evidence[name] = {window: ranked.metrics() for window, ranked in ranks.items() if len(ranked)}
     if broken := [window for window, ranked in candidate.items() if not ranked.finite]:
-        return Verdict(passed=False, reasons=tuple(f"{window}: scores are not finite" for window in broken), evidence=evidence)
+        return Verdict(
+            passed=False, reasons=tuple(f"{window}: scores are not finite" for window in broken), evidence=evidence
+        )
     targets = sum(map(len, candidate.values()))
     if targets < config.min_targets:
         reason = f"too little evidence: {targets} targets, {config.min_targets} needed"

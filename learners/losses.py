@@ -3,7 +3,7 @@
 import math
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -17,8 +17,8 @@ def softmax_loss(
         columns: Item vectors that compete, [C, D]: the whole catalogue, or a sample of it.
         targets: Which column is true, [P].
         weight: Weight of each target, [P].
-        log_chance: Log of each column's chance to be in the sample, [C]; None if nothing was left out. Subtracted from the
-            scores, so that the sampled softmax aims at the full one.
+        log_chance: Log of each column's chance to be in the sample, [C]; None if nothing was left out. Subtracted from
+            the scores, so that the sampled softmax aims at the full one.
 
     >>> two = torch.eye(2)
     >>> round(softmax_loss(two, two, torch.tensor([0, 1]), torch.ones(2)).item(), 4)  # log(1 + 1/e)
@@ -46,8 +46,8 @@ def distillation_loss(users: Tensor, columns: Tensor, teacher_users: Tensor, tea
     >>> distillation_loss(two, two, two, two).item()
     0.0
 
-    Source: Mi et al., "ADER", RecSys 2020, equation 4; Buzzega et al., "Dark Experience for General Continual Learning",
-    NeurIPS 2020, which stores the teacher's scores where this computes them.
+    Source: Mi et al., "ADER", RecSys 2020, equation 4; Buzzega et al., "Dark Experience for General Continual
+    Learning", NeurIPS 2020, which stores the teacher's scores where this computes them.
     """
     teacher = F.log_softmax((teacher_users @ teacher_columns.T).float(), dim=-1)
     student = F.log_softmax((users @ columns.T).float(), dim=-1)
@@ -68,7 +68,7 @@ def sample_columns(targets: Tensor, pool: Tensor, *, size: int, generator: torch
     """
     drawn = pool[torch.randint(len(pool), (size,), generator=generator)]
     columns = torch.unique(torch.cat([targets, drawn]))
-    # The step's own targets are in for certain, the rest by the draw: so weighted, the sum over the sample of exp(score) is an
-    # unbiased estimate of the sum over all items.
+    # The step's own targets are in for certain, the rest by the draw: so weighted, the sum of exp(score) over them is
+    # an unbiased estimate of the sum over all items.
     log_drawn = math.log(-math.expm1(size * math.log1p(-1 / len(pool)))) if len(pool) > 1 else 0.0
     return columns, torch.where(torch.isin(columns, targets), 0.0, log_drawn)

@@ -2,16 +2,19 @@
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learners.errors import InvalidModelConfigError
 
-
 PADDING = 0
-_ID_STD, _ID_STD_TEXTLESS = 0.01, 0.05  # tried on Online Retail, with and without titles: more hides the text, less the item
+_ID_STD, _ID_STD_TEXTLESS = (
+    0.01,
+    0.05,
+)  # tried on Online Retail, with and without titles: more hides the text, less the item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,12 @@ class SharedModel(nn.Module):
         self.positions = nn.Embedding(config.history_length, config.width)
         self.newcomer = nn.Parameter(torch.zeros(config.width))  # the user vector of an empty history
         self.blocks = nn.ModuleList(
-            Block(width=config.width, heads=config.heads, hidden=config.width * config.feed_forward, dropout=config.dropout)
+            Block(
+                width=config.width,
+                heads=config.heads,
+                hidden=config.width * config.feed_forward,
+                dropout=config.dropout,
+            )
             for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.width)
@@ -92,7 +100,8 @@ class SharedModel(nn.Module):
 
     def item_vectors(self, text_vectors: Tensor, item_indexes: Tensor) -> Tensor:
         """Return item vectors [n, D] for text vectors [n, T] and item indexes [n]."""
-        return self.text_projection(text_vectors) + self.id_embedding(self.rows_of(item_indexes))
+        own: Tensor = self.id_embedding(self.rows_of(item_indexes))
+        return own + self.text_projection(text_vectors)
 
     @torch.no_grad()
     def admit(self, start: int, text_vectors: Tensor) -> None:
@@ -126,7 +135,8 @@ class SharedModel(nn.Module):
         x = self._input(history_vectors, lengths)
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)
+        users: Tensor = self.norm(x)
+        return users
 
     def newest(self, history_vectors: Tensor, lengths: Tensor) -> Tensor:
         """Return only the newest user vector of each history, [B, D]; a third cheaper than `forward`.
@@ -134,8 +144,8 @@ class SharedModel(nn.Module):
         An empty history gives the `newcomer` vector. Arguments as in `forward`.
         """
         x = self._input(history_vectors, lengths)
-        *blocks, last = self.blocks
-        for block in blocks:
+        *earlier, last = (cast("Block", block) for block in self.blocks)
+        for block in earlier:
             x = block(x)
         users = self.norm(last.newest(x, lengths))
         return torch.where((lengths > 0)[:, None], users, self.newcomer)
@@ -144,7 +154,8 @@ class SharedModel(nn.Module):
         steps = torch.arange(history_vectors.shape[1], device=lengths.device)
         from_newest = (lengths[:, None] - 1 - steps).clamp_(0, self.config.history_length - 1)
         scaled = history_vectors * math.sqrt(self.config.width)
-        return self.input_dropout(scaled + self.positions(from_newest))
+        dropped: Tensor = self.input_dropout(scaled + self.positions(from_newest))
+        return dropped
 
     def grown(self, capacity: int) -> "SharedModel":
         """Return a copy with at least this capacity; new rows start at zero, shared rows move behind them."""
@@ -221,4 +232,5 @@ class Block(nn.Module):
         joined = self.output(attended.transpose(1, 2).flatten(2))
         x = x + F.dropout(joined, self.dropout, self.training)
         hidden = F.gelu(self.expand(self.forward_norm(x)), approximate="tanh")
-        return x + F.dropout(self.contract(hidden), self.dropout, self.training)
+        added: Tensor = F.dropout(self.contract(hidden), self.dropout, self.training)
+        return x + added

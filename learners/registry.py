@@ -1,8 +1,8 @@
 """The registry of releases: a row in Postgres is the truth; the pointer on disk and the topic record follow it.
 
 Publishing takes four steps: (1) the version's directory appears whole, (2) its row is committed, (3) `CURRENT` moves,
-(4) the record goes out and is marked published. Only (2) decides. A kill after (1) leaves a directory without a row, which
-nobody serves and whose number is not given again; a kill after (2) or (3) leaves work that `repair` does or names again.
+(4) the record goes out and is marked published. Only (2) decides. A kill after (1) leaves a directory without a row,
+which nobody serves and whose number is not given again; a kill after (2) or (3) leaves work that `repair` finds.
 """
 
 import shutil
@@ -196,7 +196,11 @@ class Registry:
         return record
 
     def rollback(
-        self, *, to_version: int | None = None, reason: Mapping[str, Any] | None = None, decided_at_ms: int | None = None
+        self,
+        *,
+        to_version: int | None = None,
+        reason: Mapping[str, Any] | None = None,
+        decided_at_ms: int | None = None,
     ) -> ReleaseRecord:
         """Return to an earlier release by a new row; send its record next, then `mark_published`.
 
@@ -278,9 +282,7 @@ class Registry:
                 shutil.rmtree(self._folder(version))
             return gone
 
-    def _return_to(
-        self, version: int | None, reason: Mapping[str, Any], decided_at_ms: int | None
-    ) -> ReleaseRecord:
+    def _return_to(self, version: int | None, reason: Mapping[str, Any], decided_at_ms: int | None) -> ReleaseRecord:
         with self._writing() as connection:
             current = self._current(connection)
             target = version
@@ -320,9 +322,7 @@ class Registry:
         on_disk = [int(path.name) for path in (self.root / VERSIONS).iterdir() if path.name.isdigit()]
         return 1 + max([row["version"] if row else 0, *on_disk])  # an orphan's number is never given again
 
-    def _insert(
-        self, connection: Connection, current: ReleaseRecord | None, **values: Any
-    ) -> ReleaseRecord:
+    def _insert(self, connection: Connection, current: ReleaseRecord | None, **values: Any) -> ReleaseRecord:
         record = ReleaseRecord(
             model=self.model,
             sequence=1 if current is None else current.sequence + 1,

@@ -1,7 +1,7 @@
 """Releases on disk: immutable directories that prove themselves when they are loaded, and a pointer to the current one.
 
-A release directory holds `model.safetensors` (weights and the item matrix), `items.json` (`item_index` -> `item_id`) and
-`manifest.json` (configuration, lineage, and the SHA-256 of the other two). Nothing in it is ever written again.
+A release directory holds `model.safetensors` (weights and the item matrix), `items.json` (`item_index` -> `item_id`)
+and `manifest.json` (configuration, lineage, and the SHA-256 of the other two). Nothing in it is ever written again.
 """
 
 import json
@@ -42,7 +42,13 @@ class LoadedRelease:
     """
 
     def __init__(
-        self, *, version: int, item_ids: Sequence[str], model: SharedModel, item_matrix: Tensor, manifest: Mapping[str, Any]
+        self,
+        *,
+        version: int,
+        item_ids: Sequence[str],
+        model: SharedModel,
+        item_matrix: Tensor,
+        manifest: Mapping[str, Any],
     ) -> None:
         self.version = version
         self.item_ids = list(item_ids)
@@ -61,8 +67,8 @@ class LoadedRelease:
         """Return the user vector of each history, float32 [B, D].
 
         Args:
-            histories: Item indexes of this release, oldest first, unpadded; only the last `history_length` are read. Index 0
-                and indexes this release does not know are left out. An empty history gets the newcomer's vector.
+            histories: Item indexes of this release, oldest first; only the last `history_length` are read. Index 0 and
+                indexes this release does not know are left out. An empty history gets the newcomer's vector.
         """
         rows = [_known(history, len(self._items), self.model.config.history_length) for history in histories]
         users = torch.empty(len(rows), self.model.config.width)
@@ -75,7 +81,7 @@ class LoadedRelease:
         return encoded
 
     def encode_new_items(self, text_vectors: Floats) -> Floats:
-        """Return vectors, float32 [n, D], for items this release has never seen, from their text vectors [n, T] alone."""
+        """Return vectors, float32 [n, D], for items never seen, from their text vectors [n, T] alone."""
         with torch.inference_mode():
             projected: Floats = self.model.text_projection(torch.as_tensor(text_vectors, dtype=torch.float32)).numpy()
         return projected
@@ -257,7 +263,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise ReleaseNotFoundError(model=path.parent.parent.name, version=path.parent.name, detail=str(error)) from error
+        raise ReleaseNotFoundError(
+            model=path.parent.parent.name, version=path.parent.name, detail=str(error)
+        ) from error
 
 
 def _verified(path: Path, promised: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What a round learns from: plain arrays and settings, complete in one directory, so that a child process needs no more."""
+"""What a round learns from: arrays and settings, complete in one directory, so that a child process needs no more."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -71,7 +71,7 @@ class RoundConfig:
         for name in ("schedule_decay", "weight_decay", "distillation"):
             if not getattr(self, name) >= 0:
                 raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="at least 0")
-        if not 0 <= self.validation_share <= 0.5:  # noqa: PLR2004 - a bound named in the docstring
+        if not 0 <= self.validation_share <= 0.5:
             raise InvalidModelConfigError(name="validation_share", value=self.validation_share, expected="in [0, 0.5]")
         if self.schedule not in ("constant", "cosine", "inverse"):
             raise InvalidModelConfigError(
@@ -146,8 +146,10 @@ class RoundInput:
                 raise InvalidRoundInputError(name=name, found=f"of shape {found}", expected=str(shape))
         for name in ("tokens", "newest_histories", "newest_targets", "frozen_histories", "frozen_targets"):
             values = getattr(self, name)
-            if values.size and not (0 <= values.min() and values.max() < items):
-                raise InvalidRoundInputError(name=name, found=f"up to {values.max()}", expected=f"indexes below {items}")
+            if values.size and not (values.min() >= 0 and values.max() < items):
+                raise InvalidRoundInputError(
+                    name=name, found=f"up to {values.max()}", expected=f"indexes below {items}"
+                )
         if np.any(self.loss_mask & (self.tokens[:, 1:] == 0)):
             raise InvalidRoundInputError(name="loss_mask", found="set on padding", expected="set on items only")
         for name in ("newest_targets", "frozen_targets"):

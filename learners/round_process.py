@@ -1,4 +1,4 @@
-"""A round in a process of its own: it can be killed at any moment, dies with its parent, and leaves at most a temporary directory.
+"""A round in a process of its own: killed at any moment it leaves only a temporary directory; it dies with its parent.
 
 The parent hands over directories, never tensors; CUDA is first touched in the child.
 """
@@ -32,8 +32,8 @@ _EXIT_KNOWN_ERROR = 3
 class RoundProcess:
     """One round, running in a child process.
 
-    `start` returns at once; ask `done()` now and then, or `wait()`, then take `result()`. A thread of its own starts the child
-    and watches over it, because the kernel kills the child when the *thread* that started it ends.
+    `start` returns at once; ask `done()` now and then, or `wait()`, then take `result()`. A thread of its own starts the
+    child and watches it, because the kernel kills the child when the *thread* that started it ends.
 
     Args:
         input_dir: What `RoundInput.save` wrote.
@@ -129,7 +129,7 @@ class RoundProcess:
         command += ["--work", str(self._work), "--parent", str(os.getpid())]
         try:
             with (self._work / _LOG).open("wb") as log:
-                child = subprocess.Popen(  # noqa: S603 - our own module, no shell
+                child = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
                 )
         except OSError as error:
@@ -203,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with whole_directory(options.out_dir) as folder:
             run_round(round_input, folder, beat=heartbeat(options.work / _HEARTBEAT))
     except LearnerError as error:
-        known = {"error": type(error).__name__, "message": str(error)}
+        known: dict[str, str | int] = {"error": type(error).__name__, "message": str(error)}
         if isinstance(error, DivergedError):
             known |= {"step": error.step, "loss": str(error.loss)}
         write_whole(options.work / _ERROR, json.dumps(known).encode())

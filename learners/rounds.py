@@ -1,6 +1,6 @@
 """A round: fine-tune a copy of the incumbent, judge it, and write a candidate release.
 
-`run_round` is the whole of it, in this process; `learners.round_process` runs it in a child that may be killed at any moment.
+`run_round` is the whole of it, in this process; `learners.round_process` runs it in a child that may be killed.
 """
 
 import json
@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from learners.gate import FROZEN, NEWEST, Ranks, Verdict, judge
 from learners.model import SharedModel, capacity_for
@@ -162,9 +161,7 @@ def _teacher(incumbent: LoadedRelease, device: torch.device) -> Teacher:
 def _served(model: SharedModel, round_input: RoundInput) -> LoadedRelease:
     """Return the model as it would serve."""
     with torch.no_grad():
-        items = model.item_vectors(
-            torch.from_numpy(round_input.text_vectors), torch.arange(len(round_input.item_ids))
-        )
+        items = model.item_vectors(torch.from_numpy(round_input.text_vectors), torch.arange(len(round_input.item_ids)))
         items[0] = 0
     return LoadedRelease(version=0, item_ids=round_input.item_ids, model=model, item_matrix=items, manifest={})
 
@@ -181,7 +178,7 @@ def _ranks(release: LoadedRelease, round_input: RoundInput) -> dict[str, Ranks]:
     active, items = round_input.active, release.item_matrix
     found = {}
     for window, histories, targets in _windows(round_input):
-        users = release.encode_users(histories)
+        users = release.encode_users(list(histories))
         scores = (users[start : start + _RANK_ROWS] @ items.T for start in range(0, len(users), _RANK_ROWS))
         found[window] = _rank(scores, targets, active)
     return found

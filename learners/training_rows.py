@@ -78,7 +78,7 @@ def _rows(round_input: RoundInput, targets: npt.NDArray[np.bool_]) -> Rows:
     source = np.minimum(source, width - 1)
     return Rows(
         tokens=torch.from_numpy(np.where(inside, np.take_along_axis(tokens, source, axis=1), 0)),
-        targets=torch.from_numpy(np.where(inside, np.take_along_axis(targets, source, axis=1), False)),
+        targets=torch.from_numpy(inside & np.take_along_axis(targets, source, axis=1)),
         lengths=torch.from_numpy(lengths),
         weight=torch.from_numpy(round_input.weight[kept].astype(np.float32)),
         replayed=torch.from_numpy(round_input.replayed[kept]),

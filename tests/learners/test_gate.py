@@ -84,7 +84,9 @@ def test_an_empty_window_is_passed_over() -> None:
     assert verdict(ranks(0.2), ranks(0.2), frozen=(nobody, nobody)).passed
 
 
-@pytest.mark.parametrize(("name", "value"), [("max_regression", 1.5), ("noise", -1.0), ("max_forgetting", float("nan"))])
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_regression", 1.5), ("noise", -1.0), ("max_forgetting", float("nan"))]
+)
 def test_thresholds_out_of_range_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(InvalidModelConfigError, match=name):
         GateConfig(**{name: value})  # type: ignore[arg-type]

@@ -184,7 +184,7 @@ except ReleaseWriteError as error:
 
 def test_a_disk_that_takes_no_more_is_a_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-c", _FULL_DISK, str(tmp_path / "release")],
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root)},

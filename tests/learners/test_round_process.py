@@ -109,7 +109,7 @@ time.sleep(600)
 def test_a_child_dies_with_its_parent_and_the_next_start_sweeps_up(tmp_path: Path) -> None:
     ring(training=ENDLESS).save(tmp_path / "in")
     root = Path(__file__).parents[2]
-    with subprocess.Popen(  # noqa: S603
+    with subprocess.Popen(
         [sys.executable, "-c", _PARENT, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(root)},
         stdout=subprocess.PIPE,
