@@ -85,6 +85,8 @@ def worker_arguments(settings: Settings) -> dict[str, Any]:
         "postgres_url": _postgres_url(settings),
         "http_host": settings.http.host,
         "http_port": settings.http.worker_port,
+        "session_timeout_s": settings.kafka.session_timeout_s,
+        "instance_id": settings.kafka.instance_id,
         "max_batch_events": ingest.max_batch_events,
         "linger_ms": ingest.linger_ms,
         "allowed_lateness_ms": ingest.allowed_lateness_s * 1000,

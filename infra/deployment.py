@@ -19,6 +19,7 @@ from streams.clients import KafkaConnection, cluster_id
 from streams.topics import all_topics
 
 READY_TIMEOUT_S = 120.0
+EMBEDDED_SESSION_TIMEOUT_S = 10.0
 LEARNER = "learner"
 
 
@@ -115,14 +116,23 @@ class Deployment:
         self.urls[name] = f"http://{host}:{port}"
         settings = self.settings
         http = settings.http.model_copy(update={port_setting: port})
+        kafka = settings.kafka.model_copy(update=self._membership(name))
         self.supervisor.start(
             Program(
                 name=name,
                 argv=[sys.executable, "-m", "infra.cli", command],
-                env=environment(settings.model_copy(update={"http": http})),
+                env=environment(settings.model_copy(update={"http": http, "kafka": kafka})),
                 ready_url=f"{self.urls[name]}/healthz",
             )
         )
+
+    def _membership(self, name: str) -> dict[str, object]:
+        """How a process that is killed and started again gets its partitions back soon."""
+        kafka = self._settings.kafka
+        if self.embedded_kafka is None:
+            return {"instance_id": kafka.instance_id or f"{socket.gethostname()}-{name}"}
+        # the embedded broker does not recognise a member that returns: it waits until the old one has timed out
+        return {"session_timeout_s": min(kafka.session_timeout_s, EMBEDDED_SESSION_TIMEOUT_S)}
 
     def __enter__(self) -> Self:
         return self

@@ -30,6 +30,14 @@ class KafkaSettings(Group):
     ssl_cafile: Path | None = Field(None, description="authority certificate (PEM); none: the system's authorities")
     partitions: int = Field(4, ge=1, le=1024, description="partitions of topics keyed by user or item")
     replication_factor: int = Field(1, ge=1, le=9, description="copies of each partition, for `topics apply`")
+    session_timeout_s: float = Field(
+        45, ge=1, le=600, description="a worker silent for this long gives its partitions to others"
+    )
+    instance_id: str | None = Field(
+        None,
+        min_length=1,
+        description="a worker's lasting name: restarted in time it moves no partitions",
+    )
 
     @model_validator(mode="after")
     def _has_credentials(self) -> Self:

@@ -31,6 +31,7 @@ async def run_worker(
     max_batch_events: int = 5_000,
     linger_ms: int = 100,
     session_timeout_s: float = 45.0,
+    instance_id: str | None = None,
     stall_s: float = 60.0,
     exit_s: float = 120.0,
     **worker_settings: Any,
@@ -45,6 +46,7 @@ async def run_worker(
         max_batch_events: Most events in one flush.
         linger_ms: Least time between two flushes of one partition.
         session_timeout_s: How long Kafka waits for a silent worker before its partitions move.
+        instance_id: Name under which a restarted worker takes its partitions up again without waiting.
         stall_s: Seconds without progress, though records wait, after which `/healthz` says 503.
         exit_s: Seconds after which the process then ends itself.
         worker_settings: See `Worker`.
@@ -55,7 +57,11 @@ async def run_worker(
     """
     worker = await Worker.create(connection=connection, **worker_settings)
     app = worker_app(
-        worker, max_batch_events=max_batch_events, linger_ms=linger_ms, session_timeout_s=session_timeout_s
+        worker,
+        max_batch_events=max_batch_events,
+        linger_ms=linger_ms,
+        session_timeout_s=session_timeout_s,
+        instance_id=instance_id,
     )
 
     @app.on_partitions_revoked.connect
