@@ -130,20 +130,30 @@ class UserFeatures(PartitionedFeatures[UserState]):
             Whether this was news; False for a repeat.
         """
         with self._store() as connection, connection.transaction(), connection.cursor() as cursor:
-            news = self._ledgers.erase(cursor, user_id, requested_at_ms)
+            known_ms = self._ledgers.erasures_of(cursor, [user_id]).get(user_id)
+            # Whoever starts reads every request there ever was, so a known one must not cost the lock.
+            news = (known_ms is None or known_ms < requested_at_ms) and self._ledgers.erase(
+                cursor, user_id, requested_at_ms
+            )
             if news:
                 self._tables.delete(cursor, [self._tables.codec.key_of(user_id)])
         if self._history is not None:
             self._history.erase(user_id, requested_at_ms)
+        self._forget(partition, user_id, requested_at_ms)
+        return news
+
+    def _forget(self, partition: int, user_id: str, requested_at_ms: int) -> None:
+        """Let the cache follow an erasure, whichever worker carried it out."""
         cache = self._cache_of.get(partition)
         state = cache.states.get(user_id) if cache is not None else None
-        if news and cache is not None and state is not None:
-            if state.events == state.flushed:
-                del cache.states[user_id]
-                cache.put(self.read([user_id]))
-            else:
-                state.clear()
-        return news
+        if cache is None or state is None:
+            return
+        if state.erased_until_ms is not None and state.erased_until_ms >= requested_at_ms:
+            return  # read after the erasure
+        if state.events == state.flushed:
+            cache.states[user_id] = self.read([user_id])[user_id]
+        else:
+            state.clear()  # the flush of what is not flushed reads the row again
 
 
 class ItemFeatures(PartitionedFeatures[ItemState]):

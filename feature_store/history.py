@@ -58,7 +58,7 @@ class History(Generic[State]):
         cluster_id: str,
         part_rows: int = 100_000,
         part_bytes: int = 64 * 1024 * 1024,
-        part_age_s: float = 60.0,
+        part_age_s: float = 600.0,
     ) -> None:
         self._dir, self._codec = history_dir.absolute(), codec
         self._cluster = hashlib.sha256(cluster_id.encode()).hexdigest()[:8]
@@ -72,6 +72,7 @@ class History(Generic[State]):
         self._covered: dict[tuple[str, int], int] = {}
         self._background = ThreadPoolExecutor(1, thread_name_prefix="alluvium-history")
         self._running: list[Future[None]] = []
+        self._notes_read: tuple[tuple[int, int], dict[str, Any]] = (0, 0), {}
 
     def open(self, topic: str, partition: int) -> None:
         """Take over a partition: turn the journals of its last owner into parts, and see how far they reach."""
@@ -125,14 +126,15 @@ class History(Generic[State]):
 
         A repeated request finds its note, and leaves what was written after it.
         """
+        known = self._erasures().get(user_id)
+        if known is not None and known["done"] and known["requested_at_ms"] >= requested_at_ms:
+            return
         with self._locked():
             notes = self._erasures()
             known = notes.get(user_id)
             if known is None or known["requested_at_ms"] < requested_at_ms:
-                notes[user_id] = {"requested_at_ms": requested_at_ms, "until_us": time_ns() // 1000, "done": False}
-                self._write_erasures(notes)
-            elif known["done"]:
-                return
+                note = {"requested_at_ms": requested_at_ms, "until_us": time_ns() // 1000, "done": False}
+                self._write_erasures({**notes, user_id: note})
         for key in list(self._journals):
             self._roll(key)
         self._run(self._erase_noted)
@@ -206,8 +208,9 @@ class History(Generic[State]):
         _write_parquet(part.replace_schema_metadata(covers), self._dir / view / name)
 
     def _without_erased(self, table: pa.Table) -> pa.Table:
-        for user_id, note in self._erasures().items():
-            table = table.filter(self._others(table, user_id, note["until_us"]))
+        notes = self._erasures()
+        for user_id in notes.keys() & set(pc.unique(table[self._codec.join_key]).to_pylist()):
+            table = table.filter(self._others(table, user_id, notes[user_id]["until_us"]))
         return table
 
     def _others(self, table: pa.Table, user_id: str, until_us: int) -> Any:
@@ -219,12 +222,12 @@ class History(Generic[State]):
         with self._locked():
             notes = self._erasures()
             open_notes = {user_id: note for user_id, note in notes.items() if not note["done"]}
+            if not open_notes:
+                return
             for view in self._codec.views:
                 for path in sorted((self._dir / view).glob("*.parquet")):
                     self._rewrite(path, {user_id: note["until_us"] for user_id, note in open_notes.items()})
-            for note in open_notes.values():
-                note["done"] = True
-            self._write_erasures(notes)
+            self._write_erasures({**notes, **{user_id: {**note, "done": True} for user_id, note in open_notes.items()}})
 
     def _rewrite(self, path: Path, until_us: dict[str, int]) -> None:
         key = self._codec.join_key
@@ -244,10 +247,13 @@ class History(Generic[State]):
         if self._codec.join_key != USER_ID:
             return {}
         try:
-            notes: dict[str, Any] = json.loads(self._notes.read_text(encoding="utf-8"))
+            found = self._notes.stat()
+            if self._notes_read[0] != (found.st_ino, found.st_mtime_ns):
+                notes: dict[str, Any] = json.loads(self._notes.read_text(encoding="utf-8"))
+                self._notes_read = (found.st_ino, found.st_mtime_ns), notes
         except FileNotFoundError:
             return {}
-        return notes
+        return self._notes_read[1]
 
     def _write_erasures(self, notes: dict[str, Any]) -> None:
         beside = self._notes.with_suffix(".tmp")

@@ -130,3 +130,14 @@ def test_erasing_in_mid_batch_is_sorted_out_by_the_next_flush(users_of, event):
     assert features.state(0, "u").items == []
     assert features.flush(delta).erased == 1
     assert features.read(["u"])["u"].events == 0
+
+
+def test_the_owner_forgets_a_person_whom_another_worker_erased_first(users_of, event):
+    owner, other = users_of(), users_of()
+    owner.open(TOPIC, 0)
+    owner.flush(flush_of(owner, [event(user_id="u", item_id="i", event_time_ms=1)], next_offset=1))
+    assert other.erase("u", DAY_MS, TOPIC, 0)
+    assert owner.state(0, "u").items == ["i"]
+    assert not owner.erase("u", DAY_MS, TOPIC, 0)
+    assert owner.state(0, "u").items == []
+    assert owner.apply(0, "u", "j", "view", 2) == "erased"
