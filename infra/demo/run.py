@@ -34,6 +34,7 @@ from streams.topics import CLICKSTREAM_EVENTS
 DAYS = 28  # simulated length of the traffic, whatever its wall time
 MARGIN_MS = 2 * 3_600_000  # the simulated end lies this long before now, so that no event is ever in the future
 DRAIN_S = 60.0
+GRACE_S = 20.0  # on top of twice the planned time, before traffic that is held back is given up
 REFRESH_S = 0.5
 
 # Smaller rounds and windows than a shop would want, so that a few minutes hold several releases.
@@ -212,7 +213,7 @@ class _Performance:
             start_ms=self._start_ms,
             span_ms=self._span_ms,
             duration_s=config.duration_s,
-            deadline_s=2 * config.duration_s,
+            deadline_s=2 * config.duration_s + GRACE_S,
             room=pressure.room,
         )
 

@@ -76,8 +76,8 @@ def _other_alarms(drift: dict[str, Any]) -> str:
     return (
         f"  false alarms: {len(drift['false_alarms'])}{_named(drift['false_alarms'])}, "
         f"so a window holds one by chance with probability {drift['chance_per_window']:.0%}\n"
-        f"  while the shop was opening, until day {drift['opening_ends_day']:.1f}: {len(drift['opening_alarms'])} alarms"
-        f"{_named(drift['opening_alarms'])}\n"
+        f"  alarms while the shop was opening, until day {drift['opening_ends_day']:.1f}: "
+        f"{len(drift['opening_alarms'])}{_named(drift['opening_alarms'])}\n"
         f"  alarms because quality rose: {len(drift['gains'])}; warnings: {drift['warnings']}"
     )
 
