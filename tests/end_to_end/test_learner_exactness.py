@@ -138,14 +138,18 @@ def test_a_learner_killed_in_a_release_leaves_the_incumbent_and_the_next_start_f
         run.until(lambda now: now["rounds"]["passed"] == 2 and settled(now) and now["interactions"] == len(made))
         assert run.stop() == 0
     rows = registry.list()
-    assert [(row.version, row.sequence, row.kind) for row in rows] == [(1, 1, "release"), (2, 2, "release")]
+    orphaned = moment == "version directory written"  # the number of a directory without a row is never given again
+    versions = [1, 3 if orphaned else 2]
+    assert [(row.version, row.sequence, row.kind) for row in rows] == [
+        (version, sequence, "release") for sequence, version in enumerate(versions, start=1)
+    ]
     assert all(row.published for row in rows)
     assert registry.repair().pointer_moved is False
-    assert registry.repair().removed == ()
+    assert [int(path.name) for path in registry.repair().orphans] == ([2] if orphaned else [])
     assert {release.sequence for release in shop.read(MODELS_RELEASES, Release)} == {1, 2}
     assert [found["outcome"] for found in read_rounds(database_url)] == ["passed", "passed"]
     state, position = run.checkpoint()
-    assert (position.pending, position.sequence, state["model_version"]) == (None, 2, 2)
+    assert (position.pending, position.sequence, state["model_version"]) == (None, 2, versions[1])
     assert state["interactions"] == targets(made)
     assert list((run.data_dir / "rounds").iterdir()) == []
 
