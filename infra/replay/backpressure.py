@@ -21,6 +21,7 @@ class Consumed:
     by_partition: dict[int, int]  # events of each partition that the ledger covers
     applied: int = 0  # of these
     late: int = 0  # of these; learned from, but in no feature
+    rejected: int = 0  # of these; dead letters
     by_item: int = 0  # applied ones that are in item features too
     learned: int | None = None  # interactions the learner has applied; None: nobody knows at the moment
     rounds_behind: int = 0  # rounds triggered and not ended, the running one included

@@ -19,6 +19,7 @@ class Drain:
     Args:
         watch: Asks how far the system is.
         sent: Gives how many events were sent.
+        witnessed_rejections: Gives how many dead letters the independent consumer has read.
         has_learner: Whether there is a learner to wait for.
         round_timeout_s: Longest time that a round may take.
 
@@ -27,6 +28,7 @@ class Drain:
 
     watch: Watch
     sent: Callable[[], int]
+    witnessed_rejections: Callable[[], int]
     has_learner: bool
     round_timeout_s: float
 
@@ -39,11 +41,15 @@ class Drain:
         await until(reached, moving=self.watch.consumed, patience_s=PATIENCE_S, waiting_for="the workers to ingest")
 
     async def featured(self) -> None:
-        """Wait until the features of users and of items hold everything sent."""
+        """Wait until the features of users and of items hold everything sent, and the witness knows what was rejected."""
 
         async def reached() -> bool:
             consumed = await self.watch.consumed()
-            return consumed.events >= self.sent() and consumed.by_item >= consumed.applied
+            return (
+                consumed.events >= self.sent()
+                and consumed.by_item >= consumed.applied
+                and self.witnessed_rejections() >= consumed.rejected
+            )
 
         await until(reached, moving=self.watch.consumed, patience_s=PATIENCE_S, waiting_for="the features")
 

@@ -122,12 +122,6 @@ class Run:
             patience_s=PATIENCE_S,
         )
         self.feed = Feed(self.pressure)
-        self.drain = Drain(
-            watch=self.watch,
-            sent=lambda: self.sent.events,
-            has_learner=options.learner,
-            round_timeout_s=self.settings.learning.round_timeout_s,
-        )
         self.log = event_log(options.events, limit=options.limit)
         self.due = sorted([*interventions, *self._kills()], key=lambda intervention: intervention.after_events)
         self.acting: list[asyncio.Task[None]] = []
@@ -141,6 +135,13 @@ class Run:
         """Replay, drain and report."""
         await self.watch.begin()
         audit = Audit(options=self.kafka_options, start=await self._audit_start())
+        self.drain = Drain(
+            watch=self.watch,
+            sent=lambda: self.sent.events,
+            witnessed_rejections=lambda: len(audit.findings.dead_sources),
+            has_learner=self.options.learner,
+            round_timeout_s=self.settings.learning.round_timeout_s,
+        )
         self.checker = Checker(
             events=self.options.events,
             postgres_url=self.deployment.postgres_url,
