@@ -41,7 +41,7 @@ class Drain:
         await until(reached, moving=self.watch.consumed, patience_s=PATIENCE_S, waiting_for="the workers to ingest")
 
     async def featured(self) -> None:
-        """Wait until the features of users and of items hold everything sent, and the witness knows what was rejected."""
+        """Wait until all features hold everything sent, and the witness knows what was rejected."""
 
         async def reached() -> bool:
             consumed = await self.watch.consumed()
