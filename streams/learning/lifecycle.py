@@ -82,9 +82,11 @@ class Lifecycle:
         self.sequence, self._pending = position.sequence, position.pending
         await self._threads.disk.run(self._rounds.tidy, keep=self._pending)
         current = await self._threads.database(self._releases.current)
-        if current is not None and current.sequence == self.sequence:
+        if current is None:
+            self.sequence = position.sequence = 0  # another database than the one the checkpoint was written beside
+        elif (current.sequence, current.version) == (self.sequence, study.learner.ranker.model_version):
             await self._serve(current)
-        elif current is not None:
+        else:
             await self._adopt(current)
         if self._pending is None:
             await self._threads.learning.run(study.learner.abandon_round)
