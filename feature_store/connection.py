@@ -13,7 +13,8 @@ from feature_store.arrays import register
 from feature_store.errors import FeatureSettingError, NotAppliedError, StoreUnavailableError
 
 # Deadlocks and serialization failures leave nothing behind and pass by themselves, like a lost connection.
-_PASSING = (psycopg.OperationalError, psycopg.InterfaceError)
+# So does the end of a session that idled in mid-transaction, which psycopg counts among internal errors.
+PASSING = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.IdleInTransactionSessionTimeout)
 ENTITY_KEY_VERSION = 3
 
 # A process that is stopped in the middle of a transaction must not hold its successor up, hence the timeouts. A flush
@@ -32,7 +33,7 @@ def translated() -> Iterator[None]:
         yield
     except psycopg.errors.UndefinedTable as error:
         raise NotAppliedError(what=str(error).partition("\n")[0]) from error
-    except _PASSING as error:
+    except PASSING as error:
         raise StoreUnavailableError(reason=" ".join(str(error).split()) or type(error).__name__) from error
 
 

@@ -10,6 +10,7 @@ Source: Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009, section
 """
 
 from array import array
+from math import isfinite
 from typing import TypeAlias
 
 from feature_store.event_types import EVENT_TYPES
@@ -84,6 +85,18 @@ def merge(values: Doubles, other: Doubles) -> None:
             mine = at(values[start + index], values[start + LAST], last_ms, half_life_ms)
             values[start + index] = mine + at(other[start + index], other[start + LAST], last_ms, half_life_ms)
         values[start + LAST] = last_ms
+
+
+def mend(values: Doubles) -> None:
+    """Empty the blocks that hold what no counting gives, NaN or infinity; they would stay so for ever.
+
+    >>> values = empty(); add(values, 0, 5); values[BLOCK] = float("nan"); mend(values)
+    >>> list(values[: 2 * BLOCK])
+    [1.0, 1.0, 1.0, 5.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    for start in range(0, len(values), BLOCK):
+        if not all(map(isfinite, values[start : start + BLOCK])):
+            values[start : start + BLOCK] = array("d", bytes(8 * BLOCK))
 
 
 def at(value: float, last_ms: float, now_ms: float, half_life_ms: float) -> float:

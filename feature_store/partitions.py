@@ -9,7 +9,7 @@ from typing import Any, Generic, Self
 import psycopg
 
 from feature_store.cache import StateCache
-from feature_store.connection import checked_project, connect, translated
+from feature_store.connection import PASSING, checked_project, connect, translated
 from feature_store.errors import FeatureSettingError, NotAppliedError, NotLoadedError, NotOpenError
 from feature_store.history import History
 from feature_store.ledger import Ledger, LedgerTable
@@ -84,7 +84,7 @@ class PartitionedFeatures(Generic[State]):
                         if self._transaction.last_erasure is None:
                             self._transaction.last_erasure = self._ledgers.last_erasure(cursor)
                 yield self._connection
-            except (psycopg.OperationalError, psycopg.InterfaceError):
+            except PASSING:
                 if self._connection is not None:
                     self._connection.close()
                 raise

@@ -7,6 +7,7 @@ length always begins with the same bytes, so they are taken once from a `Value` 
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from sys import intern
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -173,6 +174,8 @@ def _checked(values: Any, *, column: Column, expected: int) -> Any:
 def _decode_counters(state: UserState | ItemState, column: Column, value: Value, counts: int) -> None:
     if column[1] == "decayed":
         state.decayed = array("d", _checked(value.double_list_val.val, column=column, expected=decay.SIZE))
+        if not isfinite(sum(state.decayed)):
+            decay.mend(state.decayed)
     else:
         state.counts = array("q", _checked(value.int64_list_val.val, column=column, expected=counts))
 
