@@ -101,7 +101,8 @@ class SharedModel(nn.Module):
     def item_vectors(self, text_vectors: Tensor, item_indexes: Tensor) -> Tensor:
         """Return item vectors [n, D] for text vectors [n, T] and item indexes [n]."""
         own: Tensor = self.id_embedding(self.rows_of(item_indexes))
-        return own + self.text_projection(text_vectors)
+        described: Tensor = self.text_projection(text_vectors)
+        return own + described
 
     @torch.no_grad()
     def admit(self, start: int, text_vectors: Tensor) -> None:
@@ -223,10 +224,12 @@ class Block(nn.Module):
             self._split(value),
             attn_mask=real[:, None, None],
         )
-        return self._finish(x[rows, newest][:, None], attended)[:, 0]
+        finished: Tensor = self._finish(x[rows, newest][:, None], attended)
+        return finished[:, 0]
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, L, D/H]
+        by_head: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, L, D/H]
+        return by_head
 
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
         joined = self.output(attended.transpose(1, 2).flatten(2))

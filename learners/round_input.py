@@ -38,13 +38,14 @@ class RoundConfig:
         full_softmax_items: Up to this many items the loss ranks all of them; beyond, a sample.
         sampled_negatives: Items drawn per step beyond that.
         validation_share: Share of new rows whose newest target is kept from training, to stop early on; in [0, 0.5].
+            0, the default, trains for all epochs: on Online Retail stopping early on 0.1 cost a hundredth of hit rate.
         patience: Epochs without a better validation loss before training stops; at least 1.
         threads: CPU threads of a training process; at least 1.
         device: `auto` (CUDA if there is one), `cpu` or `cuda`.
     """
 
     epochs: int = 4
-    first_epochs: int = 20
+    first_epochs: int = 8
     batch_rows: int = 32
     learning_rate: float = 2e-3
     first_learning_rate: float = 2e-3
@@ -55,7 +56,7 @@ class RoundConfig:
     distillation: float = 0.5
     full_softmax_items: int = 20_000
     sampled_negatives: int = 8_192
-    validation_share: float = 0.1
+    validation_share: float = 0.0
     patience: int = 2
     threads: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -32,7 +32,7 @@ _EXIT_KNOWN_ERROR = 3
 class RoundProcess:
     """One round, running in a child process.
 
-    `start` returns at once; ask `done()` now and then, or `wait()`, then take `result()`. A thread of its own starts the
+    `start` returns at once; ask `done()` now and then, or `wait()`, then take `result()`. A thread of its own starts
     child and watches it, because the kernel kills the child when the *thread* that started it ends.
 
     Args:

@@ -26,7 +26,10 @@ def walks(count: int, *, items: int, seed: int, step: int = 1, shortest: int = 2
 def ring(*, items: int = 40, rows: int = 200, seed: int = 0, step: int = 1, **changes: object) -> RoundInput:
     """Return a round whose people walk along the ring of items, with held-out walks for the gate."""
     tokens = walks(rows, items=items, seed=seed, step=step)
-    newest, frozen = walks(120, items=items, seed=1_000 + seed, step=step), walks(80, items=items, seed=2_000, step=step)
+    newest, frozen = (
+        walks(120, items=items, seed=1_000 + seed, step=step),
+        walks(80, items=items, seed=2_000, step=step),
+    )
     values: dict[str, object] = {
         "tokens": tokens,
         "loss_mask": (tokens[:, :-1] > 0) & (tokens[:, 1:] > 0),
