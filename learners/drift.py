@@ -4,6 +4,7 @@ import math
 import pickle
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
+from statistics import pstdev
 from typing import Any, Literal
 
 from river.drift import ADWIN
@@ -21,12 +22,16 @@ class DriftConfig:
         warning_delta: A laxer one that warns, in (`delta`, 1).
         cooldown: Values of the same figure after an alarm (or warning) before the next may be raised.
         report_every: Values between two reports of a figure's mean; at least 1.
+        block: Values that are averaged before a detector sees them; about as many as come in one visit.
+        warm_up: Blocks that set the unit of a figure before it is watched; at least 2.
     """
 
     delta: float = 0.002
     warning_delta: float = 0.05
     cooldown: int = 2_000
     report_every: int = 1_000
+    block: int = 16
+    warm_up: int = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +58,29 @@ class DriftEvent:
 class Detector:
     """Two ADWINs on one figure: a lax one that warns and a strict one that alarms.
 
+    ADWIN assumes independent values in [0, 1]. Interactions come in visits and are anything but independent, so what it sees are
+    means of blocks, in units of their own standard deviation.
+
     Source: Bifet & Gavalda, "Learning from Time-Changing Data with Adaptive Windowing", SDM 2007.
     """
 
     def __init__(self, config: DriftConfig) -> None:
         self.config = config
-        self.strict, self.lax = ADWIN(delta=config.delta), ADWIN(delta=config.warning_delta)
+        self.strict, self.lax = _adwin(config.delta), _adwin(config.warning_delta)
         self.seen = 0
         self.not_finite = 0
+        self._block: list[float] = []
+        self._warming: list[float] = []
+        self._unit = 0.0
         self._quiet_until = {"warning": 0, "alarm": 0}
+
+    @property
+    def mean(self) -> float:
+        """The figure's mean since it last changed, or while warming up."""
+        if self._unit:
+            return float(self.strict.estimation * self._unit)
+        values = [*self._warming, *self._block]
+        return sum(values) / len(values) if values else 0.0
 
     def update(self, value: float, worse: Worse = "either") -> tuple[Literal["warning", "alarm"], float, float] | None:
         """Take one value; returns level, mean before and mean now when it changed for the worse."""
@@ -69,16 +88,34 @@ class Detector:
             self.not_finite += 1
             return None
         self.seen += 1
-        before, before_lax = self.strict.estimation, self.lax.estimation
-        self.strict.update(value)
-        self.lax.update(value)
-        now, now_lax = self.strict.estimation, self.lax.estimation
+        self._block.append(value)
+        if len(self._block) < self.config.block:
+            return None
+        mean = sum(self._block) / len(self._block)
+        self._block.clear()
+        if not self._unit:
+            self._warm_up(mean)
+            return None
+        before, before_lax = self.strict.estimation * self._unit, self.lax.estimation * self._unit
+        self.strict.update(mean / self._unit)
+        self.lax.update(mean / self._unit)
+        now, now_lax = self.strict.estimation * self._unit, self.lax.estimation * self._unit
         if self.strict.drift_detected and is_worse(before, now, worse) and self._speaks("alarm"):
             self._quiet_until["warning"] = self._quiet_until["alarm"]
             return "alarm", before, now
         if self.lax.drift_detected and is_worse(before_lax, now_lax, worse) and self._speaks("warning"):
             return "warning", before_lax, now_lax
         return None
+
+    def _warm_up(self, mean: float) -> None:
+        self._warming.append(mean)
+        if len(self._warming) == self.config.warm_up:
+            spread = pstdev(self._warming)
+            self._unit = max(spread, 1e-3 * abs(mean), 1e-6)
+            for earlier in self._warming:
+                self.strict.update(earlier / self._unit)
+                self.lax.update(earlier / self._unit)
+            self._warming.clear()
 
     def _speaks(self, level: str) -> bool:
         if self.seen < self._quiet_until[level]:
@@ -96,9 +133,9 @@ class DriftMonitor:
 
     >>> monitor = DriftMonitor(DriftConfig(report_every=10_000))
     >>> for step in range(2_000):
-    ...     _ = monitor.update("loss", 0.0 if step < 1_000 else 1.0, event_time_ms=step, interactions=step)
-    >>> [event.level for event in monitor.drain()]
-    ['warning', 'alarm']
+    ...     _ = monitor.update("loss", step % 3 / 3 + (step > 1_000), event_time_ms=step, interactions=step)
+    >>> [event.level for event in monitor.drain()][-1]
+    'alarm'
     """
 
     def __init__(self, config: DriftConfig, *, most: int = 256) -> None:
@@ -137,7 +174,7 @@ class DriftMonitor:
             self._ready.append(event)
             return event
         if detector.seen and detector.seen % self.config.report_every == 0:
-            mean = detector.strict.estimation
+            mean = detector.mean
             self._ready.append(DriftEvent(metric, "value", mean, None, event_time_ms, interactions))
         return None
 
@@ -164,6 +201,10 @@ class DriftMonitor:
         self._detectors = pickle.loads(b64decode(state["detectors"]))  # noqa: S301 - our own checkpoint, beside our own weights
         self._ready = [DriftEvent(*values) for values in state["ready"]]
         self.unwatched = state["unwatched"]
+
+
+def _adwin(delta: float) -> ADWIN:
+    return ADWIN(delta=delta, clock=1, min_window_length=5, grace_period=10)
 
 
 def is_worse(before: float, now: float, worse: Worse) -> bool:

@@ -221,7 +221,7 @@ class Learner:
             self.watch.features(
                 each.interaction,
                 gap_ms=each.interaction.event_time_ms - int(past.times_ms[-1]) if len(past.items) else None,
-                new_item=not each.rankable,
+                new_item=not self.ranker.memory.knows(target),
                 history_length=len(past.items),
                 interactions=self.interactions + 1,
             ),

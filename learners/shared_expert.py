@@ -14,7 +14,7 @@ from learners.releases import LoadedRelease
 Floats = npt.NDArray[np.float32]
 
 BLOCK = 64
-"""Histories that are encoded together. A float's last bits depend on the shape of the multiplication it comes from, so scoring
+"""Histories that are encoded together. A float's last bits depend on the shape of the multiplication it comes from, so the learner
 always uses this one shape, each history at the place that its number in the stream gives it: however a stream is cut
 into calls, the scores are the same to the bit."""
 
@@ -73,25 +73,27 @@ class SharedExpert:
         self._items = items
         self._blind = np.flatnonzero(~self._known[:items])[1:]
 
-    def logits(self, pasts: Sequence[Past], *, first: int = 0) -> Floats:
+    def logits(self, pasts: Sequence[Past], *, first: int | None = None) -> Floats:
         """Return scores of every row of the catalogue for some histories, [len(pasts), >= N].
 
         Args:
-            pasts: At most `BLOCK - first` histories.
-            first: Place of the first in its block; the same history at the same place gives the same bits.
+            pasts: Histories; at most `BLOCK - first` of them where `first` is given.
+            first: Place of the first in its block: the same history at the same place gives the same bits. None: only as much
+                is computed as these histories need.
         """
         length = self.release.model.config.history_length
-        padded = torch.zeros(BLOCK, length, dtype=torch.int64)
-        lengths = torch.zeros(BLOCK, dtype=torch.int64)
-        for place, past in enumerate(pasts, start=first):
-            items = past.items[-length:]
-            items = items[self._known[items]]
+        rows = [items[self._known[items]] for items in (past.items[-length:] for past in pasts)]
+        width = length if first is not None else max(1, *map(len, rows)) if rows else 1
+        start, height = (first, BLOCK) if first is not None else (0, len(rows))
+        padded = torch.zeros(height, width, dtype=torch.int64)
+        lengths = torch.zeros(height, dtype=torch.int64)
+        for place, items in enumerate(rows, start=start):
             padded[place, : len(items)] = torch.from_numpy(items)
             lengths[place] = len(items)
         with torch.inference_mode():
             users = self.release.model.newest(self._matrix[padded], lengths)
             logits: Floats = (users @ self._matrix.T).numpy()
-        return logits[first : first + len(pasts)]
+        return logits[start : start + len(pasts)]
 
     def log_probabilities(self, logits: Floats, *, items: int, barred: npt.NDArray[np.int64]) -> Floats:
         """Return log-probabilities [N] from one row of `logits`.

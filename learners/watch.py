@@ -8,6 +8,7 @@ from learners.interactions import TARGET_TYPES, Interaction
 
 _GAINS = "hit_rate_10"
 _WATCHED_EXPERTS = ("mixture", "shared_model", "fast_memory")
+_ONLY_RISING = ("feature:new_item_share", "feature:new_user_share")  # a young system meets fewer strangers every day
 _TYPES = tuple(sorted(TARGET_TYPES))
 
 
@@ -49,7 +50,11 @@ class Watch:
         raised: DriftEvent | None = None
         for name, value in values.items():
             event = self.monitor.update(
-                name, value, event_time_ms=interaction.event_time_ms, interactions=interactions
+                name,
+                value,
+                event_time_ms=interaction.event_time_ms,
+                interactions=interactions,
+                worse="higher" if name in _ONLY_RISING else "either",
             )
             if event is not None and event.level == "alarm":
                 raised = raised or event

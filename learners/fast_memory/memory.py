@@ -10,7 +10,7 @@ import numpy.typing as npt
 from learners.fast_memory.covisitation import Covisitation, CovisitationConfig
 from learners.fast_memory.decay import DAY_MS
 from learners.fast_memory.popularity import Popularity
-from learners.fast_memory.repeats import Repeats, sequel
+from learners.fast_memory.repeats import Met, Repeats, met_in, sequel
 from learners.histories import Past
 from learners.mixture import CONTEXTS, LogPool, PoolConfig, context_of, log_softmax
 
@@ -71,11 +71,13 @@ class Opinion:
         context: The pool's context.
         features: One row per name in `FEATURES`, [K, N].
         log_probabilities: All of them combined, [N].
+        met: The items of the history.
     """
 
     context: int
     features: Floats
     log_probabilities: Floats
+    met: Met
 
 
 class FastMemory:
@@ -99,6 +101,11 @@ class FastMemory:
         self.covisitation.reserve(items)
         self.popularity.reserve(items)
 
+    def knows(self, item_index: int) -> bool:
+        """Say whether anybody ever turned to the item."""
+        seen = self.covisitation.seen.values
+        return item_index < len(seen) and bool(seen[item_index] > 0)
+
     def opine(self, past: Past, now_ms: int, *, items: int, barred: Sequence[int] | npt.NDArray[np.int64]) -> Opinion:
         """Score every item for one history; nothing is learned.
 
@@ -120,16 +127,16 @@ class FastMemory:
         if scores is not None:
             background += scores * np.float32((1 - share) / scores.sum())
         features[0] = np.log(background)
-        met, chances = self.repeats.chances(past, now_ms)
-        features[5, met] = np.log(chances * items)
-        features[6, met] = 1
+        met = met_in(past, now_ms)
+        features[5, met.items] = np.log(self.repeats.chances(met) * items)
+        features[6, met.items] = 1
         features[7, past.items[now_ms - past.times_ms <= self.config.covisitation.session_gap_ms]] = 1
         if followers := sequel(past):
             features[8, list(followers)] = np.log1p(5 * np.fromiter(followers.values(), np.float32, len(followers)))
         context = context_of(len(past.items))
         logits = self.pool.combine(context, features)
         logits[barred] = _BARRED
-        return Opinion(context, features, log_softmax(logits))
+        return Opinion(context, features, log_softmax(logits), met)
 
     def observe(self, item_index: int, past: Past, time_ms: int, opinion: Opinion | None) -> None:
         """Learn from one interaction, at once.
@@ -143,7 +150,7 @@ class FastMemory:
         self.reserve(item_index + 1)
         if opinion is not None:
             self.pool.learn(opinion.context, opinion.features, np.exp(opinion.log_probabilities), item_index)
-        self.repeats.observe(item_index, past, time_ms)
+        self.repeats.observe(item_index, met_in(past, time_ms) if opinion is None else opinion.met)
         self.popularity.observe(item_index, time_ms)
         for changed in self.covisitation.observe(item_index, past, time_ms).tolist():
             self.changed.pop(changed, None)
