@@ -32,7 +32,7 @@ def apply_topics(*, bootstrap_servers: options.BootstrapServers = None, wait: Wa
 
     settings = options.read(bootstrap_servers=bootstrap_servers)
     connection = _reachable(settings, wait)
-    created = admin.apply_topics(
+    created = admin.apply(
         connection, partitions=settings.kafka.partitions, replication_factor=settings.kafka.replication_factor
     )
     typer.echo(f"created {len(created)} topics; all are as declared")
@@ -42,9 +42,16 @@ def apply_topics(*, bootstrap_servers: options.BootstrapServers = None, wait: Wa
 def verify_topics(*, bootstrap_servers: options.BootstrapServers = None, wait: Wait = 0) -> None:
     """Check that every topic exists as it is declared; change nothing."""
     from streams import admin
+    from streams.errors import TopicMismatchError
 
     settings = options.read(bootstrap_servers=bootstrap_servers)
-    admin.verify_topics(_reachable(settings, wait), partitions=settings.kafka.partitions)
+    problems = admin.verify(
+        _reachable(settings, wait),
+        partitions=settings.kafka.partitions,
+        replication_factor=settings.kafka.replication_factor,
+    )
+    if problems:
+        raise TopicMismatchError(problems=problems)
     typer.echo("all topics are as declared")
 
 

