@@ -107,6 +107,27 @@ class Detector:
             return "warning", before_lax, now_lax
         return None
 
+    def get_state(self) -> dict[str, Any]:
+        """Return everything; ADWIN as a pickle of river's, valid within one minor version of it."""
+        return {
+            "strict": b64encode(pickle.dumps(self.strict)).decode(),
+            "lax": b64encode(pickle.dumps(self.lax)).decode(),
+            "seen": self.seen,
+            "not_finite": self.not_finite,
+            "block": list(self._block),
+            "warming": list(self._warming),
+            "unit": self._unit,
+            "quiet_until": dict(self._quiet_until),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Become what `get_state` described."""
+        self.strict = pickle.loads(b64decode(state["strict"]))  # noqa: S301 - our own checkpoint, beside our own weights
+        self.lax = pickle.loads(b64decode(state["lax"]))  # noqa: S301 - the same
+        self.seen, self.not_finite, self._unit = state["seen"], state["not_finite"], state["unit"]
+        self._block, self._warming = list(state["block"]), list(state["warming"])
+        self._quiet_until = dict(state["quiet_until"])
+
     def _warm_up(self, mean: float) -> None:
         self._warming.append(mean)
         if len(self._warming) == self.config.warm_up:
@@ -189,16 +210,19 @@ class DriftMonitor:
             del self._detectors[name]
 
     def get_state(self) -> dict[str, Any]:
-        """Return everything; detectors are pickles of river's, valid within one minor version of it."""
+        """Return everything, what is not yet drained included."""
         return {
-            "detectors": b64encode(pickle.dumps(self._detectors)).decode(),
+            "detectors": {name: detector.get_state() for name, detector in self._detectors.items()},
             "ready": [[getattr(event, name) for name in DriftEvent.__slots__] for event in self._ready],
             "unwatched": self.unwatched,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Become what `get_state` described."""
-        self._detectors = pickle.loads(b64decode(state["detectors"]))  # noqa: S301 - our own checkpoint, beside our own weights
+        self._detectors = {}
+        for name, its_state in state["detectors"].items():
+            self._detectors[name] = Detector(self.config)
+            self._detectors[name].set_state(its_state)
         self._ready = [DriftEvent(*values) for values in state["ready"]]
         self.unwatched = state["unwatched"]
 

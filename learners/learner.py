@@ -281,7 +281,7 @@ class Learner:
         """
         config = self.config
         items = len(self.catalog)
-        tokens, mask = self.pending.take(arrivals=self.interactions)
+        tokens, mask = self.pending.take()
         replayed = self.replay.sample(config.replay_rows if incumbent is not None else 0)
         newest_histories, newest_targets = self.pending.newest()
         frozen_histories, frozen_targets = self.pending.frozen()
@@ -325,8 +325,9 @@ class Learner:
         predecessor = self.ranker.shared
         self.pending.done()
         self.ranker.adopt(release)
-        self.ranker.start_mixture()
-        self._weights_changed = True
+        if release is not None:
+            self.ranker.start_mixture()
+            self._weights_changed = True
         self._predecessor = self._shadow = None
         if shadow and predecessor is not None and release is not None and self.config.shadow.interactions:
             self._predecessor = predecessor
@@ -431,7 +432,8 @@ class Learner:
         self.watch.set_state(state["watch"])
         self.triggers.set_state(state["triggers"])
         self.replay.set_state(state["replay"])
-        self.adopt(release_of(state["model_version"]) if state["model_version"] else None, shadow=False)
+        self.ranker.adopt(release_of(state["model_version"]) if state["model_version"] else None)
+        self._predecessor = self._shadow = None
         self.pending.set_state(state["pending"])  # after `adopt`, which ends rounds
         shadow = state["shadow"]
         if shadow and self.ranker.shared is not None and (release := release_of(shadow["predecessor"])) is not None:

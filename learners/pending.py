@@ -1,5 +1,6 @@
 """What is new since the last round, as sequences, and the windows that the gate will judge by."""
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ class Case(NamedTuple):
 
     user_id: str
     time_ms: int
+    arrival: int
     history: tuple[int, ...]
     target: int
 
@@ -67,22 +69,19 @@ class Pending:
         fresh.arrivals.append(arrival)
         fresh.times_ms.append(time_ms)
         self.waiting += 1
-        self._newest.append(Case(user_id, time_ms, tuple(history[-self.length :]), item_index))
+        self._newest.append(Case(user_id, time_ms, arrival, tuple(history[-self.length :]), item_index))
         while self.waiting > self.most and len(self._fresh) > 1:
             first = next(iter(self._fresh))
             self.waiting -= len(self._fresh.pop(first).items)
 
-    def take(self, *, arrivals: int) -> tuple[Indexes, npt.NDArray[np.bool_]]:
+    def take(self) -> tuple[Indexes, npt.NDArray[np.bool_]]:
         """Take everything but the newest window for a round.
-
-        Args:
-            arrivals: Interactions that arrived so far; numbers below `arrivals - newest` are taken.
 
         Returns:
             tokens int32 [M, L+1], left-padded, oldest first; which of `tokens[:, 1:]` are to be learned, bool [M, L].
         """
         self.put_back()
-        held_out = arrivals - len(self._newest)
+        held_out = self._newest[0].arrival if self._newest else math.inf
         rows: list[tuple[list[int], int]] = []
         stay: dict[str, Fresh] = {}
         for user_id, fresh in self._fresh.items():
@@ -165,8 +164,8 @@ class Pending:
         return {
             "fresh": _rows(self._fresh),
             "in_round": _rows(self._in_round),
-            "newest": [[case.user_id, case.time_ms, list(case.history), case.target] for case in self._newest],
-            "frozen": [[case.user_id, case.time_ms, list(case.history), case.target] for case in self._frozen],
+            "newest": [_values(case) for case in self._newest],
+            "frozen": [_values(case) for case in self._frozen],
             "frozen_seen": self._frozen_seen,
         }
 
@@ -227,8 +226,12 @@ def _cases(cases: Iterable[Case], length: int) -> tuple[Indexes, Indexes]:
 
 
 def _case(values: list[Any]) -> Case:
-    user_id, time_ms, history, target = values
-    return Case(user_id, time_ms, tuple(history), target)
+    user_id, time_ms, arrival, history, target = values
+    return Case(user_id, time_ms, arrival, tuple(history), target)
+
+
+def _values(case: Case) -> list[Any]:
+    return [case.user_id, case.time_ms, case.arrival, list(case.history), case.target]
 
 
 def _rows(people: dict[str, Fresh]) -> list[list[Any]]:
