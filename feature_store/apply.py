@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from feast import FeatureStore
 from psycopg import sql
 
@@ -13,6 +14,7 @@ from feature_store.repo.definitions import USER_ACTIVITY, Definitions, define
 from feature_store.repo.services import feature_services
 from feature_store.repo.unpack import unpacking_views
 
+APPLY_LOCK = 4_711_064_924  # advisory lock
 DEFAULT_HISTORY_DIR = Path("alluvium-data/history")
 
 
@@ -30,7 +32,7 @@ def open_store(*, postgres_url: str, project: str = "alluvium") -> FeatureStore:
 def close_store(store: FeatureStore) -> None:
     """Close the connections behind a store that `open_store` gave."""
     online: Any = store._get_provider().online_store  # noqa: SLF001 - Feast has no public way to close a store
-    online.close()
+    online.disconnect()
     registry: Any = store.registry
     registry.write_engine.dispose()
 
@@ -54,8 +56,14 @@ def apply(*, postgres_url: str, project: str = "alluvium", history_dir: Path = D
     definitions = define(history_dir=history_dir)
     for view in definitions.views:
         (history_dir / view.name).mkdir(parents=True, exist_ok=True)
-    with connect(postgres_url) as connection:  # fails early, in our words, where Postgres is away
-        connection.execute("SELECT 1")
+    with translated(), connect(postgres_url) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", (APPLY_LOCK,))  # processes that start together take turns
+        return _register(connection, definitions, postgres_url=postgres_url, project=project)
+
+
+def _register(
+    connection: psycopg.Connection[Any], definitions: Definitions, *, postgres_url: str, project: str
+) -> list[str]:
     unpacking = unpacking_views(definitions)
     config = feast_config(postgres_url=postgres_url, project=project, create_registry=True)
     store = FeatureStore(config=config)
@@ -67,8 +75,7 @@ def apply(*, postgres_url: str, project: str = "alluvium", history_dir: Path = D
             store.apply([*definitions.entities, *definitions.push_sources, *definitions.views, *unpacking, *services])
     finally:
         close_store(store)
-    with translated(), connect(postgres_url) as connection:
-        ledger.create_tables(connection, project=project)
+    ledger.create_tables(connection, project=project)
     return [view.name for view in (*definitions.views, *unpacking)] + [service.name for service in services]
 
 

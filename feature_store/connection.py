@@ -16,6 +16,7 @@ from feature_store.errors import FeatureSettingError, NotAppliedError, StoreUnav
 # So does the end of a session that idled in mid-transaction, which psycopg counts among internal errors.
 PASSING = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.IdleInTransactionSessionTimeout)
 ENTITY_KEY_VERSION = 3
+_SSL_FILES = ("sslkey", "sslcert", "sslrootcert")
 
 # A process that is stopped in the middle of a transaction must not hold its successor up, hence the timeouts. A flush
 # looks up thousands of known keys: the planner, which cannot know how long an unnested parameter is, must not read
@@ -100,7 +101,7 @@ def feast_config(
         provider="local",
         registry={
             "registry_type": "sql",
-            "path": _sqlalchemy_url(where, sslmode),
+            "path": _sqlalchemy_url(where, {"sslmode": sslmode, **{k: given[k] for k in _SSL_FILES if k in given}}),
             "cache_ttl_seconds": 0,  # never expires by itself; definitions change with a deployment, which starts anew
             "schema_mode": "auto" if create_registry else "skip",
             "sqlalchemy_config_kwargs": {"echo": False, "pool_pre_ping": True},
@@ -111,6 +112,7 @@ def feast_config(
             "min_conn": 1,
             "max_conn": 10,
             "sslmode": sslmode,
+            **{f"{name}_path": given.get(name) for name in _SSL_FILES},
             **where,
         },
         offline_store={"type": "dask"},
@@ -119,7 +121,7 @@ def feast_config(
     )
 
 
-def _sqlalchemy_url(where: dict[str, Any], sslmode: str) -> str:
+def _sqlalchemy_url(where: dict[str, Any], ssl: dict[str, Any]) -> str:
     from sqlalchemy import URL  # noqa: PLC0415 - a second to import, and only Feast's registry needs it
 
     socket = where["host"].startswith("/")
@@ -130,5 +132,5 @@ def _sqlalchemy_url(where: dict[str, Any], sslmode: str) -> str:
         host=None if socket else where["host"],
         port=None if socket else where["port"],
         database=where["database"],
-        query={"host": where["host"], "port": str(where["port"])} if socket else {"sslmode": sslmode},
+        query={"host": where["host"], "port": str(where["port"])} if socket else ssl,
     ).render_as_string(hide_password=False)

@@ -112,7 +112,17 @@ class AlluviumPostgreSQLOnlineStore(PostgreSQLOnlineStore):
                 cursor.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(f"{name}_ek")))
             connection.commit()
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Close every connection; what Feast's own `FeatureStore.close` awaits."""
+        self.disconnect()
+        if self._conn_pool_async is not None:
+            await self._conn_pool_async.close()
+            self._conn_pool_async = None
+        if self._conn_async is not None:
+            await self._conn_async.close()
+            self._conn_async = None
+
+    def disconnect(self) -> None:
         """Close every connection that was opened by blocking calls."""
         if self._conn_pool is not None:
             self._conn_pool.close()

@@ -7,6 +7,7 @@ import uuid
 import pandas as pd
 import psycopg
 import pytest
+from feast.infra.utils.postgres.postgres_config import ConnectionType
 from psycopg import sql
 
 from feature_store.apply import apply, close_store, drop, is_applied, open_store
@@ -244,6 +245,41 @@ def test_a_connection_that_broke_is_replaced(store, url, written):
         except psycopg.OperationalError:
             continue
     assert found["counts"][0] is not None
+
+
+async def test_asynchronous_reads_see_the_same_and_give_their_connections_back(url, written):
+    users, _ = written
+    store = open_store(postgres_url=url)
+    references = [f"{view}:{feature}" for view, features in PACKED.items() for feature in features]
+    rows = [{"user_id": user_id} for user_id in users]
+    try:
+        found = (await store.get_online_features_async(features=references, entity_rows=rows)).to_dict()
+        assert found == online(store, references, "user_id", users)
+        online_store, config = store._get_provider().online_store, store.config
+        for _ in range(2 * config.online_store.max_conn):
+            with pytest.raises(psycopg.errors.UndefinedTable):
+                async with online_store._get_conn_async(config) as connection:
+                    await connection.execute("SELECT * FROM no_such_table")
+        assert (await store.get_online_features_async(features=references, entity_rows=rows)).to_dict() == found
+    finally:
+        await store.close()
+        close_store(store)
+
+
+@pytest.mark.parametrize("kind", ["singleton", "pool"])
+def test_a_store_of_either_kind_of_connection_recovers_after_an_error(url, written, kind):
+    users, _ = written
+    store = open_store(postgres_url=url)
+    store.config.online_store.conn_type = ConnectionType(kind)
+    try:
+        online_store = store._get_provider().online_store
+        for harm in ("SELECT * FROM no_such_table", "SELECT pg_terminate_backend(pg_backend_pid())"):
+            with pytest.raises(psycopg.Error), online_store._get_conn(store.config) as connection:
+                connection.execute(harm)
+            found = online(store, ["user_activity:counts"], "user_id", users)
+            assert found["counts"][0] == list(next(iter(users.values())).counts)
+    finally:
+        close_store(store)
 
 
 def test_applying_again_changes_nothing_and_dropping_leaves_no_table(postgres_url, tmp_path):
