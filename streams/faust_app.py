@@ -11,7 +11,7 @@ from streams.clients import KafkaConnection
 from streams.fetching import Batching
 from streams.transport import BatchingTransport, StartOffset, committed_offsets
 
-SESSION_TIMEOUT_S = 45
+SESSION_TIMEOUT_S = 10
 REBALANCE_TIMEOUT_S = 120
 
 

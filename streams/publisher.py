@@ -12,9 +12,10 @@ from aiokafka.errors import KafkaError
 from streams.clients import KafkaConnection, describe
 from streams.errors import EventTooLargeError, KafkaUnavailableError, NotDeliveredError, UnknownTopicError
 from streams.partitioning import remembered
+from streams.topics import DLQ_HEADROOM_BYTES
 
 BATCH_BYTES = 256 * 1024  # before compression; a larger record travels alone
-RECORD_BYTES = 1024 * 1024 + 128 * 1024  # Kafka's default for topics, and the headroom of dead letters
+RECORD_BYTES = 1024 * 1024 + DLQ_HEADROOM_BYTES  # Kafka's default for topics, and the headroom of dead letters
 RECORD_OVERHEAD_BYTES = 96  # batch and record headers around one record's key and value
 NULL_KEY = b""  # where keyless records go is of no importance; that they spread is not either, as none should come
 
@@ -28,6 +29,17 @@ class Outgoing(NamedTuple):
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
     timestamp_ms: int | None = None  # None: now
+
+
+def _size(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()) -> int:
+    """Bytes of a record on the wire, rather more than less."""
+    size = len(key or b"") + len(value or b"") + RECORD_OVERHEAD_BYTES
+    return size + sum(len(name) + len(content) + 4 for name, content in headers) if headers else size
+
+
+def _check_size(topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()) -> None:
+    if (size := _size(key, value, headers)) > RECORD_BYTES:
+        raise EventTooLargeError(topic=topic, size_bytes=size, limit_bytes=RECORD_BYTES)
 
 
 class Publisher:
@@ -115,11 +127,14 @@ class Publisher:
         await self.partitions(topic)
         return self._partitioners[topic]
 
-    async def send(self, records: Iterable[Sequence[Any]]) -> None:
+    async def send(
+        self, records: Iterable[Sequence[Any]], *, shorten: Callable[[Outgoing], Outgoing] | None = None
+    ) -> None:
         """Publish records of any topics and partitions, and wait until Kafka has them all.
 
         Args:
             records: `Outgoing`, or plain tuples of its first four to six fields.
+            shorten: Makes a record that is too large small enough; None: such a record is an error.
 
         Raises:
             EventTooLargeError: If a record is larger than Kafka takes; then none was sent.
@@ -129,21 +144,20 @@ class Publisher:
         runs: dict[tuple[str, int], list[Outgoing]] = defaultdict(list)
         for record in records:
             out = record if type(record) is Outgoing else Outgoing(*record)
+            if shorten is not None and _size(out.key, out.value, out.headers) > RECORD_BYTES:
+                out = shorten(out)
+            _check_size(out.topic, out.key, out.value, out.headers)
             partition = out.partition
             if partition is None:
                 partition = (await self.partitioner(out.topic))(out.key or NULL_KEY)
             runs[out.topic, partition].append(out)
-        for (topic, _), run in runs.items():
-            for out in run:
-                extra = sum(len(name) + len(value) + 4 for name, value in out.headers)
-                self._check_size(topic, out.key, out.value, extra)
         await self._deliver({tp: self._pack(run) for tp, run in runs.items()})
 
     async def send_runs(self, topic: str, runs: Mapping[int, Sequence[tuple[bytes | None, bytes | None]]]) -> None:
         """The fast way: keys and values of one topic, by partition; as `send` otherwise."""
         for run in runs.values():
             for key, value in run:
-                self._check_size(topic, key, value, 0)
+                _check_size(topic, key, value)
         await self._deliver({(topic, partition): self._pack_plain(run) for partition, run in runs.items() if run})
 
     async def send_keyed(self, topic: str, records: Iterable[tuple[bytes, bytes | None]]) -> None:
@@ -155,12 +169,6 @@ class Publisher:
         await self.send_runs(topic, runs)
 
     # Packing
-
-    @staticmethod
-    def _check_size(topic: str, key: bytes | None, value: bytes | None, extra: int) -> None:
-        size = len(key or b"") + len(value or b"") + extra + RECORD_OVERHEAD_BYTES
-        if size > RECORD_BYTES:
-            raise EventTooLargeError(topic=topic, size_bytes=size, limit_bytes=RECORD_BYTES)
 
     def _started(self) -> AIOKafkaProducer:
         if self._broken is not None or self._producer is None:

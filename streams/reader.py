@@ -126,14 +126,14 @@ class WholeReader:
     async def _fetch(self, consumer: AIOKafkaConsumer) -> list[RecordBatch]:
         starts = dict(self.positions)
         fetched: Mapping[Any, list[Any]] = {}
-        try:
-            async with self._connection.reaching("reading"):
+        async with self._connection.reaching("reading"):
+            try:
                 fetched = await consumer.getmany(timeout_ms=200, max_records=self._max_batch_events)
-                for tp in self.positions:  # also where only markers were passed
-                    self.positions[tp] = await consumer.position(TopicPartition(*tp))
-        except OffsetOutOfRangeError as exc:
-            await self._skip_truncated([(tp.topic, tp.partition) for tp in exc.args[0]])
-            return []
+            except OffsetOutOfRangeError as exc:
+                await self._skip_truncated([(tp.topic, tp.partition) for tp in exc.args[0]])
+                return []
+            for tp in self.positions:  # also where only markers were passed
+                self.positions[tp] = await consumer.position(TopicPartition(*tp))
         batches = []
         for tp, records in fetched.items():
             run = Run(tp.topic, tp.partition, starts[tp])
@@ -172,9 +172,8 @@ class WholeReader:
 
     async def _skip_truncated(self, partitions: list[Partition]) -> None:
         """Go on at the logs' beginnings and count what is gone."""
-        async with self._connection.reaching("asking where logs begin"):
-            await self._check_ends()
-            begins = await self._started().beginning_offsets([TopicPartition(*tp) for tp in partitions])
+        await self._check_ends()
+        begins = await self._started().beginning_offsets([TopicPartition(*tp) for tp in partitions])
         for tp, begin in begins.items():
             key = (tp.topic, tp.partition)
             gone = max(begin - self.positions[key], 0)

@@ -12,7 +12,7 @@ from streams.clients import KafkaConnection
 from streams.faust_app import batch_topic, make_app
 from streams.publisher import Publisher
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 REAL: set[str] = set()  # addresses of real brokers
 Work = Callable[[RecordBatch], Awaitable[None]]
 
