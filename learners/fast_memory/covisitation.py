@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from learners.errors import InvalidModelConfigError
 from learners.fast_memory.decay import DAY_MS, HOUR_MS, DecayedArray
 from learners.histories import Past
 
@@ -32,6 +33,15 @@ class CovisitationConfig:
     session_gap_ms: int = 6 * HOUR_MS
     across_visits: float = 0.3
     half_life_ms: int = 90 * DAY_MS
+
+    def __post_init__(self) -> None:
+        """Refuse a graph that cannot hold what one interaction links."""
+        if self.window < 1:
+            raise InvalidModelConfigError(name="window", value=self.window, expected="at least 1")
+        if self.neighbours < self.window:
+            raise InvalidModelConfigError(
+                name="neighbours", value=self.neighbours, expected=f"at least window={self.window}"
+            )
 
 
 class Covisitation:
@@ -65,8 +75,8 @@ class Covisitation:
 
     def observe(self, item_index: int, past: Past, time_ms: int) -> Indexes:
         """Link an item with what came before it; returns the items whose links changed, itself included."""
-        unit = self.links.unit(time_ms)
-        self.seen.values[item_index] += np.float32(self.seen.unit(time_ms))
+        unit, seen_unit = self.links.unit(time_ms), self.seen.unit(time_ms)  # before any value is read: may begin an era
+        self.seen.values[item_index] += np.float32(seen_unit)
         recent, weights = self._recent(past, time_ms)
         kept = recent != item_index
         recent, weights = recent[kept], weights[kept]

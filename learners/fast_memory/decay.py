@@ -27,8 +27,9 @@ class DecayedArray:
 
     >>> counts = DecayedArray(half_life_ms=1_000)
     >>> counts.reserve(3)
-    >>> counts.values[1] += counts.unit(0)
-    >>> counts.values[2] += counts.unit(1_000)
+    >>> for item, time_ms in [(1, 0), (2, 1_000)]:
+    ...     unit = counts.unit(time_ms)  # first: it may begin a new era, which rewrites the values
+    ...     counts.values[item] += unit
     >>> (counts.values / counts.unit(1_000))[:3].tolist()
     [0.0, 0.5, 1.0]
     """
