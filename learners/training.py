@@ -29,6 +29,12 @@ class Teacher:
     model: SharedModel
     items: Tensor
 
+    @torch.no_grad()
+    def moments(self, rows: Rows) -> Tensor:
+        """Return its user vector before each target, [P, E]; items it does not know are zero vectors to it."""
+        known = rows.tokens.where(rows.tokens < len(self.items), torch.zeros_like(rows.tokens))
+        return _moments(self.model, self.items, rows, known)
+
 
 @dataclass(slots=True)
 class Curve:
@@ -108,27 +114,29 @@ class Trainer:
                 break
         if best_state is not None:
             self.model.load_state_dict(best_state)
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            raise DivergedError(step=len(curve.losses), loss=math.nan)  # the last step itself may have broken it
         return curve
 
     def loss(self, rows: Rows) -> Tensor:
         """Return the loss of one batch, dropout on."""
         self.model.train()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            items = self.model.item_vectors(self._text, self._all)  # [N, D]
-            users = _moments(self.model, items, rows)  # [P, D]
             targets = rows.tokens[rows.targets]  # [P]
-            weight = rows.weight[:, None].expand_as(rows.targets)[rows.targets]
-            columns, log_chance = self._columns(targets)
-            loss = softmax_loss(
-                users, items[columns], torch.searchsorted(columns, targets), weight, log_chance=log_chance
-            )
-            replayed = rows.replayed[:, None].expand_as(rows.targets)[rows.targets]
+            columns, log_chance = self._columns(targets)  # [C]
+            # A step touches the whole catalogue, or, when it samples, only the items in its rows and in its sample.
+            present = self._all if log_chance is None else torch.unique(torch.cat([rows.tokens.flatten(), columns]))
+            items = self.model.item_vectors(self._text[present], present)
+            competing = items[torch.searchsorted(present, columns)]  # [C, D]
+            users = _moments(self.model, items, rows, torch.searchsorted(present, rows.tokens))  # [P, D]
+            true, weight = torch.searchsorted(columns, targets), rows.spread(rows.weight)
+            loss = softmax_loss(users, competing, true, weight, log_chance=log_chance)
+            replayed = rows.spread(rows.replayed)
             if self.teacher is None or self.config.distillation == 0 or not bool(replayed.any()):
                 return loss
-            known = columns[columns < len(self.teacher.items)]
-            with torch.no_grad():
-                taught = _moments(self.teacher.model, self.teacher.items, _known_to(rows, len(self.teacher.items)))
-            apart = distillation_loss(users[replayed], items[known], taught[replayed], self.teacher.items[known])
+            known = int((columns < len(self.teacher.items)).sum())  # columns ascend: those the teacher knows come first
+            taught = self.teacher.moments(rows.take(rows.replayed.nonzero()[:, 0]))
+            apart = distillation_loss(users[replayed], competing[:known], taught, self.teacher.items[columns[:known]])
             return loss + self.config.distillation * replayed.float().mean() * apart
 
     @torch.no_grad()
@@ -141,7 +149,7 @@ class Trainer:
             part = rows.take(batch).to(self.device)
             targets = part.tokens[part.targets]
             columns = torch.unique(torch.cat([self._active, targets]))
-            users = _moments(self.model, items, part)
+            users = _moments(self.model, items, part, part.tokens)
             one = torch.ones(len(targets), device=self.device)
             total += softmax_loss(users, items[columns], torch.searchsorted(columns, targets), one) * len(targets)
         return float(total / rows.targets.sum())
@@ -164,18 +172,18 @@ class Trainer:
                 return 1 / (1 + self.config.schedule_decay * step)
 
 
-def _moments(model: SharedModel, items: Tensor, rows: Rows) -> Tensor:
-    """Return the user vector before each target, in row order, [P, D]."""
-    inputs = rows.tokens[:, :-1]
-    users = model(items[inputs], (rows.lengths - 1).clamp(min=0))  # [B, L, D]
-    newcomer = model.newcomer.to(users.dtype).expand(len(inputs), 1, -1)
+def _moments(model: SharedModel, items: Tensor, rows: Rows, places: Tensor) -> Tensor:
+    """Return the user vector before each target, in row order, [P, D].
+
+    Args:
+        model: Who reads the histories.
+        items: Item vectors [n, D].
+        rows: The histories.
+        places: Where in `items` each of the rows' tokens is, [B, L+1].
+    """
+    users = model(items[places[:, :-1]], (rows.lengths - 1).clamp(min=0))  # [B, L, D]
+    newcomer = model.newcomer.to(users.dtype).expand(len(places), 1, -1)
     return torch.cat([newcomer, users], dim=1)[rows.targets]
-
-
-def _known_to(rows: Rows, items: int) -> Rows:
-    """Return the rows with items at or beyond `items` blanked to padding, which the teacher reads as a zero vector."""
-    tokens = rows.tokens.where(rows.tokens < items, torch.zeros_like(rows.tokens))
-    return Rows(tokens, rows.targets, rows.lengths, rows.weight, rows.replayed)
 
 
 def _require_finite(losses: list[float]) -> None:

@@ -41,6 +41,10 @@ class Rows:
             self.tokens[rows, :longest], self.targets[rows, :longest], lengths, self.weight[rows], self.replayed[rows]
         )
 
+    def spread(self, per_row: Tensor) -> Tensor:
+        """Return a value per row as a value per target, [P]."""
+        return per_row[:, None].expand_as(self.targets)[self.targets]
+
     def to(self, device: torch.device) -> "Rows":
         """Return the rows on another device."""
         return Rows(*(getattr(self, name).to(device, non_blocking=True) for name in self.__slots__))
