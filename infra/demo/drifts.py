@@ -9,7 +9,7 @@ Kind = Literal["taste_shift", "new_items", "seasonal_swing"]
 
 # Share of the simulated span at which a drift starts, and how much of the span it takes to unfold.
 PLAN: tuple[tuple[Kind, float, float, str], ...] = (
-    ("taste_shift", 0.40, 0.0, "seven in ten visitors turn to other departments and another style at once"),
+    ("taste_shift", 0.40, 0.0, "nine in ten visitors turn to other departments and another style at once"),
     ("new_items", 0.62, 0.0, "a department that nobody has seen before opens, and visitors flock to it"),
     ("seasonal_swing", 0.80, 0.04, "winter ends: what sold for its season stops selling, summer things start"),
 )

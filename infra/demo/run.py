@@ -44,6 +44,7 @@ DEMO_SETTINGS = {
     "ALLUVIUM_LEARNING__CHECKPOINT_INTERVAL_S": 30.0,
     "ALLUVIUM_GATE__WINDOW": 500,
     "ALLUVIUM_DRIFT__COOLDOWN_INTERACTIONS": 500,
+    "ALLUVIUM_DRIFT__DELTA": 0.01,
     "ALLUVIUM_MODEL__SPARE_ROWS": 256,
 }
 
@@ -67,8 +68,8 @@ class DemoConfig:
 
     duration_s: float = 200.0
     seed: int = 0
-    visitors: int = 400
-    visits_per_s: float = 18.0
+    visitors: int = 600
+    visits_per_s: float = 24.0
     nouns: int = 10
     control_share: float = 0.4
     places: int = 10

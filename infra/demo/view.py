@@ -113,8 +113,8 @@ def dashboard(snapshot: Snapshot) -> RenderableType:
     progress.add_column(ratio=1)
     progress.add_row(ProgressBar(total=1.0, completed=snapshot.share), f"{snapshot.share:.0%}")
     panels = Table.grid(expand=True)
-    for _ in range(3):
-        panels.add_column(ratio=1)
+    for ratio in (10, 9, 11):
+        panels.add_column(ratio=ratio)
     panels.add_row(_flow(snapshot), _clicks(snapshot), _drift(snapshot))
     return Group(
         Text.assemble(("Alluvium demo", "bold"), f"   simulated day {snapshot.day:.1f}   ", (snapshot.note, "dim")),

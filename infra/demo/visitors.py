@@ -11,7 +11,7 @@ from infra.demo.vocabulary import STYLES
 
 FAVOURITE_DEPARTMENTS = (0.6, 0.3)  # shares of a visitor's interest; the rest is spread over all departments
 FAVOURITE_STYLE = 0.85
-SHIFTED_SHARE = 0.7  # visitors whom the taste shift moves
+SHIFTED_SHARE = 0.9  # visitors whom the taste shift moves
 NEW_DEPARTMENT_INTEREST = 0.55  # share of interest that the new department draws, from those whom it draws at all
 NEW_DEPARTMENT_SHARE = 0.8
 SEASON_SWING = 1.7  # log units: in season, a thing sells e^1.7 = 5.5 times as much as at neutral times
