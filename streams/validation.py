@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 import msgspec
 
 from streams.batches import RecordBatch
+from streams.decoding import decode
 from streams.events import ClickstreamEvent, Interaction
 
 CONFLUENT_MAGIC = 0  # "magic byte, 4-byte schema id" in front of what a schema-registry serializer wrote (PITFALLS 6)
 CONFLUENT_PREFIX_BYTES = 5
 REASON_CHARS = 300
 EPOCH = datetime.fromtimestamp(0, UTC)
-
-_decode = msgspec.json.Decoder(ClickstreamEvent).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +54,7 @@ def decode_event(value: bytes | None) -> ClickstreamEvent:
         raise UnusableError(stage="decode", reason=f"value is {what}; expected a JSON object")
     if value[0] == CONFLUENT_MAGIC and len(value) > CONFLUENT_PREFIX_BYTES:
         value = value[CONFLUENT_PREFIX_BYTES:]
-    return _decode(value)
+    return decode(value)
 
 
 def validate(records: RecordBatch, *, allowed_skew_ms: int) -> tuple[list[Interaction], list[RejectedEvent]]:
