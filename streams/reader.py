@@ -15,6 +15,7 @@ from streams.errors import LogRewoundError, UnknownTopicError
 from streams.fetching import FETCH_MAX_WAIT_MS
 
 NEW_PARTITIONS_EVERY_S = 30.0
+STOP_TIMEOUT_S = 10.0
 MAX_PARTITION_FETCH_BYTES = 4 * 1024 * 1024
 
 Partition = tuple[str, int]
@@ -88,7 +89,10 @@ class WholeReader:
         """Close the connection."""
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
-            await consumer.stop()
+            try:
+                await asyncio.wait_for(consumer.stop(), STOP_TIMEOUT_S)
+            except TimeoutError:  # after an outage, it may wait for a fetch that nobody will answer
+                await consumer._client.close()  # noqa: SLF001 - nothing else closes its connections then
 
     async def __aenter__(self) -> Self:
         return await self.start()
