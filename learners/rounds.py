@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from learners.errors import DivergedError
 from learners.gate import FROZEN, NEWEST, Ranks, Verdict, judge
 from learners.model import SharedModel, capacity_for
 from learners.releases import LoadedRelease, load_release, save_candidate
@@ -99,6 +101,8 @@ def run_round(round_input: RoundInput, out_dir: Path, *, beat: Beat = lambda _st
         )
         curve = trainer.train(rows, validation, beat=beat)
     candidate = _served(model.cpu(), round_input)
+    if not _is_finite(candidate):
+        raise DivergedError(step=len(curve.losses), loss=math.nan)  # the very last step broke it
     verdict = judge_releases(candidate, incumbent, round_input)
     training = _summary(curve, from_scratch=from_scratch, rows=len(rows), device=str(device), started=started)
     save_candidate(
@@ -164,6 +168,14 @@ def _served(model: SharedModel, round_input: RoundInput) -> LoadedRelease:
         items = model.item_vectors(torch.from_numpy(round_input.text_vectors), torch.arange(len(round_input.item_ids)))
         items[0] = 0
     return LoadedRelease(version=0, item_ids=round_input.item_ids, model=model, item_matrix=items, manifest={})
+
+
+def _is_finite(release: LoadedRelease) -> bool:
+    """Return whether a full and an empty history score every item with a number, whatever the gate has to look at."""
+    length = release.model.config.history_length
+    users = release.encode_users([list(range(1, len(release.item_ids)))[:length], []])
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(users @ release.item_matrix.T).all())
 
 
 def _extended(incumbent: LoadedRelease, round_input: RoundInput) -> LoadedRelease:
