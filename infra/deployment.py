@@ -15,6 +15,7 @@ from infra.embedded.kafka import EmbeddedKafka
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.settings import Settings, leaves
 from infra.supervisor import Program, Supervisor
+from streams import admin
 from streams.clients import KafkaConnection, cluster_id
 from streams.topics import all_topics
 
@@ -90,6 +91,9 @@ class Deployment:
             log = self._stack.enter_context((self._log_dir / "kafka.log").open("ab"))
             self.embedded_kafka = self._stack.enter_context(EmbeddedKafka(topics=topics, log=log))
             self.bootstrap_servers = self.embedded_kafka.bootstrap_servers
+        elif asyncio.run(admin.verify_partitions(self.connection, topics)):  # some are missing, or wrong
+            kafka = self._settings.kafka
+            admin.apply(self.connection, partitions=kafka.partitions, replication_factor=kafka.replication_factor)
         if not self.postgres_url:
             log = self._stack.enter_context((self._log_dir / "postgres.log").open("ab"))
             self.embedded_postgres = self._stack.enter_context(EmbeddedPostgres(log=log))
