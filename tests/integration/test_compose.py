@@ -199,6 +199,7 @@ def test_grafana_is_provisioned_with_the_dashboard() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_commands_of_our_services_bring_the_system_up(
     services: dict[str, Any], real_kafka: RealBroker, database_url: str, tmp_path: Path
 ) -> None:
