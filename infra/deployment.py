@@ -28,7 +28,7 @@ class Deployment:
     """A running system. Use it as a context: leaving it stops every process, also when it is left by an exception.
 
     Args:
-        settings: What to run with. Where `kafka.bootstrap_servers` or `postgres.url` is missing, an embedded one starts.
+        settings: What to run with. An embedded Kafka or Postgres starts where no address is set.
         workers: Worker processes, named worker-1, worker-2, ...
         has_learner: Whether to start the learner.
     """

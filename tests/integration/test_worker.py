@@ -116,7 +116,7 @@ async def test_requests_are_answered_also_for_strangers_and_without_a_catalogue(
 
 
 async def test_ten_thousand_mutated_payloads_are_applied_or_explained(kafka: Broker, database_url: str) -> None:
-    """Dirt: truncated, wrong types, NaN, huge, wrong encoding, unknown schema version, null key, future, as large as allowed."""
+    """Dirt: truncated, wrong types, NaN, huge, wrong encoding, unknown schema version, null key, future, very large."""
     connection = prepare(kafka, database_url)
     rng = random.Random(7)
     records = [mutated(rng, number) for number in range(10_000)]
