@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from learners.errors import ReleaseWriteError
+from learners.errors import LearnerError, ReleaseWriteError
 
 TEMPORARY_PREFIX = ".tmp-"
 
@@ -32,11 +32,10 @@ def whole_directory(target: Path) -> Iterator[Path]:
         _sync(temporary)
         temporary.rename(target)
         _sync(target.parent)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise ReleaseWriteError(path=target, cause=str(error)) from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, LearnerError):  # what is said already is not said twice
+            raise ReleaseWriteError(path=target, cause=str(error)) from error
         raise
 
 

@@ -1,5 +1,6 @@
 """The registry: Postgres decides, pointer and outbox follow, and a kill between any two steps is put right."""
 
+import resource
 import threading
 from pathlib import Path
 
@@ -7,7 +8,13 @@ import psycopg
 import pytest
 import torch
 
-from learners.errors import CorruptReleaseError, RegistryUnavailableError, ReleaseNotFoundError, StaleCandidateError
+from learners.errors import (
+    CorruptReleaseError,
+    RegistryUnavailableError,
+    ReleaseNotFoundError,
+    ReleaseWriteError,
+    StaleCandidateError,
+)
 from learners.model import ModelConfig, SharedModel
 from learners.registry import VERSIONS, Registry, ReleaseRecord
 from learners.releases import Pointer, load_release, read_pointer, save_candidate
@@ -225,3 +232,22 @@ def test_a_failed_insert_leaves_the_incumbent_in_place(registry: Registry, tmp_p
         release(registry, tmp_path)
     assert registry.current() == first
     assert read_pointer(registry.root) == Pointer(version=1, sequence=1)
+
+
+def test_a_disk_that_takes_no_more_refuses_the_release_and_keeps_the_incumbent(
+    registry: Registry, tmp_path: Path
+) -> None:
+    first = release(registry, tmp_path)
+    second = candidate(tmp_path / "second", parent=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256, hard))  # Python ignores SIGXFSZ: writes fail as on a full disk
+    try:
+        with pytest.raises(ReleaseWriteError, match="versions/2: .*File too large.*the incumbent is untouched"):
+            registry.publish(second, offsets={}, metrics={}, verdict={}, triggered_at_ms=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert registry.repair().current == first
+    assert read_pointer(registry.root) == Pointer(version=1, sequence=1)
+    assert [path.name for path in (registry.root / VERSIONS).iterdir()] == ["1"]
+    assert release(registry, tmp_path / "later").version == 2

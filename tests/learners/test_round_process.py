@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -91,6 +92,17 @@ def test_an_input_that_is_not_there_fails_with_the_childs_last_words(tmp_path: P
     with pytest.raises(RoundFailedError, match=r"FileNotFoundError.*round\.json"):
         run_round_in_child(tmp_path / "nowhere", tmp_path / "out")
     assert left_in(tmp_path) == []
+
+
+def test_a_disk_that_takes_no_more_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    long_enough = dataclasses.replace(TRAINING, first_epochs=60, validation_share=0.0)
+    ring(training=long_enough).save(tmp_path / "in")
+    process = RoundProcess(tmp_path / "in", tmp_path / "out").start()
+    assert process.pid is not None
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4_096, 4_096))
+    with pytest.raises(RoundFailedError, match=r"ReleaseWriteError: cannot write .*candidate: .*File too large"):
+        process.result()
+    assert left_in(tmp_path) == ["in"]
 
 
 _PARENT = """
