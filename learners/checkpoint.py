@@ -18,8 +18,8 @@ _OLD = ".old"
 def save_state(folder: Path, state: dict[str, Any]) -> None:
     """Write nested dicts and lists of plain values and arrays into `folder`, replacing it in one step.
 
-    A kill at any moment leaves the old state or the new one, whole. An existing empty directory belongs to a caller who cares for
-    that himself, and is simply written into.
+    A kill at any moment leaves the old state or the new one, whole. An existing empty directory belongs to a caller who
+    cares for that, and is simply written into.
 
     Raises:
         ReleaseWriteError: If the disk refuses; the old state is untouched.
@@ -98,4 +98,3 @@ def _with_arrays(value: Any, arrays: dict[str, Any]) -> Any:
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return [_with_arrays(part, arrays) for part in value]
     return value
-

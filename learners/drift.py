@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from river.drift import ADWIN
 
-
 Worse = Literal["lower", "higher", "either"]
 
 
@@ -58,8 +57,8 @@ class DriftEvent:
 class Detector:
     """Two ADWINs on one figure: a lax one that warns and a strict one that alarms.
 
-    ADWIN assumes independent values in [0, 1]. Interactions come in visits and are anything but independent, so what it sees are
-    means of blocks, in units of their own standard deviation.
+    ADWIN assumes independent values in [0, 1]. Interactions come in visits and are anything but independent, so what it
+    sees are means of blocks, in units of their own standard deviation.
 
     Source: Bifet & Gavalda, "Learning from Time-Changing Data with Adaptive Windowing", SDM 2007.
     """

@@ -93,7 +93,8 @@ def evaluate(
         progress: Called with the interactions done so far, now and then.
 
     Returns:
-        JSON-able: `quality` as in a replay's report, `rounds`, `releases`, `rollbacks`, `gates`, `drift`, `curve`, `seed`, ...
+        JSON-able: `quality` as in a replay's report, `rounds`, `releases`, `rollbacks`, `gates`, `drift`, `curve`
+        and what the run was made with.
 
     Raises:
         UnknownStrategyError: If there is no such strategy.
@@ -194,6 +195,6 @@ def plot_quality(report: Mapping[str, Any], target: Path) -> None:
     for event in report["drift"]:
         if event["level"] == "alarm":
             axes.axvline(event["interactions"], color="red", alpha=0.4, linestyle=":")
-    axes.set(xlabel="interactions", ylabel="hit rate@10", title="Prequential quality (green: release, red: drift alarm)")
+    axes.set(xlabel="interactions", ylabel="hit rate@10", title="quality (green: release, red: drift alarm)")
     axes.legend()
     figure.savefig(target, dpi=120)

@@ -1,87 +1,36 @@
 """The learner: score first, then learn; say when a round is due, what it learns from, and whether to take it back."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from learners.catalog import Catalog
 from learners.checkpoint import load_state, save_state
-from learners.drift import DriftConfig, DriftEvent
-from learners.fast_memory import COMPONENTS
+from learners.drift import DriftEvent
+from learners.examiner import Examiner, Seen
 from learners.fast_memory.wire import ExpertUpdate, full_copy, take_updates
-from learners.gate import GateConfig
 from learners.histories import Histories, Past
 from learners.interactions import Interaction, code_of, is_target
-from learners.metrics import MISSED, MetricValue, PrequentialMetrics, gains_of, rank_of
-from learners.mixture import log_softmax, softmax
-from learners.model import ModelConfig
+from learners.learner_config import LearnerConfig
+from learners.metrics import MetricValue
+from learners.mixture import softmax
 from learners.pending import Pending
-from learners.ranker import Judgement, Ranker, RankerConfig, top_of
+from learners.ranker import Judgement, Ranker
 from learners.releases import LoadedRelease
 from learners.replay import POPULARITY_BANDS, StratifiedReservoir, popularity_band
-from learners.round_input import RoundConfig, RoundInput
-from learners.shadow import PairedShadow, Rollback, ShadowConfig
+from learners.round_input import RoundInput
+from learners.shadow import Rollback
 from learners.shared_expert import BLOCK, SharedExpert
-from learners.triggers import Trigger, TriggerConfig, Triggers
-from learners.watch import Watch
+from learners.triggers import Trigger, Triggers
 
 Floats = npt.NDArray[np.float32]
 
 _BANDS_EVERY = 1_000  # interactions between two looks at what is popular
-_TOP = 10
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LearnerConfig:
-    """Settings of the learner.
-
-    Args:
-        ranker: Fast memory and the mixture.
-        trigger: When a round is due.
-        drift: The detectors.
-        shadow: The predecessor after a swap.
-        model: Shape of the shared model.
-        training: How a round trains.
-        gate: How a round is judged.
-        history_length: Interactions of any type kept per person.
-        max_users: People whose history is kept.
-        replay_capacity: Interactions in the replay buffer.
-        replay_rows: Replayed histories per round.
-        newest_window: Newest interactions held out for the gate.
-        frozen_cases: Cases of earlier windows kept to measure forgetting.
-        most_pending: Interactions waiting for a round at most.
-        metrics_window: Interactions per reported figure.
-    """
-
-    ranker: RankerConfig = field(default_factory=RankerConfig)
-    trigger: TriggerConfig = field(default_factory=TriggerConfig)
-    drift: DriftConfig = field(default_factory=DriftConfig)
-    shadow: ShadowConfig = field(default_factory=ShadowConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    training: RoundConfig = field(default_factory=RoundConfig)
-    gate: GateConfig = field(default_factory=GateConfig)
-    history_length: int = 50
-    max_users: int = 200_000
-    replay_capacity: int = 50_000
-    replay_rows: int = 512
-    newest_window: int = 1_000
-    frozen_cases: int = 1_000
-    most_pending: int = 100_000
-    metrics_window: int = 1_000
-
-
-class _Seen(NamedTuple):
-    """One target interaction and all that was known before it."""
-
-    interaction: Interaction
-    item_index: int
-    rankable: bool
-    past: Past
-    items: int
+__all__ = ["Learner", "LearnerConfig"]
 
 
 class Learner:
@@ -99,8 +48,7 @@ class Learner:
         self.seed = seed
         self.ranker = Ranker(catalog=catalog, config=config.ranker)
         self.histories = Histories(length=config.history_length, max_users=config.max_users)
-        self.quality = PrequentialMetrics(window=config.metrics_window)
-        self.watch = Watch(config.drift)
+        self.examiner = Examiner(metrics_window=config.metrics_window, drift=config.drift, shadow=config.shadow)
         self.triggers = Triggers(config.trigger)
         self._rng = np.random.default_rng(seed)
         length = config.model.history_length
@@ -115,8 +63,6 @@ class Learner:
         self.interactions = 0  # target interactions applied
         self.rounds = 0
         self._forgotten: dict[str, int] = {}
-        self._predecessor: SharedExpert | None = None
-        self._shadow: PairedShadow | None = None
         self._bands: npt.NDArray[np.float64] = np.ones(len(POPULARITY_BANDS))
         self._weights_changed = False
 
@@ -135,7 +81,7 @@ class Learner:
         scored = 0
         start = 0
         while start < len(interactions):
-            seen: list[_Seen] = []
+            seen: list[Seen] = []
             room = BLOCK - self.interactions % BLOCK
             while start < len(interactions) and len(seen) < room:
                 taken = self._take(interactions[start])
@@ -146,7 +92,7 @@ class Learner:
             scored += len(seen)
         return scored
 
-    def _take(self, interaction: Interaction) -> _Seen | None:
+    def _take(self, interaction: Interaction) -> Seen | None:
         """Move one interaction into its user's history; returns what is to be scored, if it is a target."""
         user_id, time_ms = interaction.user_id, interaction.event_time_ms
         if user_id in self._forgotten and getattr(interaction, "appended_at_ms", time_ms) <= self._forgotten[user_id]:
@@ -161,17 +107,17 @@ class Learner:
             if interaction.late:
                 before = past.times_ms <= time_ms
                 past = Past(past.items[before], past.times_ms[before])
-            seen = _Seen(interaction, item_index, rankable, past, items)
+            seen = Seen(interaction, item_index, rankable, past, items)
         self.histories.append(user_id, item_index, time_ms, code_of(interaction.event_type))
         return seen
 
-    def _learn(self, seen: Sequence[_Seen]) -> None:
+    def _learn(self, seen: Sequence[Seen]) -> None:
         if not seen:
             return
         pasts = [each.past for each in seen]
         first = self.interactions % BLOCK
         shared = self._logits(self.ranker.shared, pasts, first)
-        shadow = self._logits(self._predecessor, pasts, first)
+        shadow = self._logits(self.examiner.predecessor, pasts, first)
         for place, each in enumerate(seen):
             barred = self.ranker.barred(each.items)
             judgement = self.ranker.judge(
@@ -181,7 +127,16 @@ class Learner:
                 barred=barred,
                 shared_logits=None if shared is None else shared[place],
             )
-            self._measure(each, judgement, barred, None if shadow is None else shadow[place])
+            alarms = self.examiner.examine(
+                each,
+                judgement,
+                barred,
+                model_version=self.ranker.model_version,
+                new_item=not self.ranker.memory.knows(each.item_index),
+                shadow_logits=None if shadow is None else shadow[place],
+            )
+            for metric in alarms:
+                self.triggers.alarm(metric)
             self._absorb(each, judgement)
 
     @staticmethod
@@ -191,54 +146,7 @@ class Learner:
         expert.refresh()
         return expert.logits(pasts, first=first)
 
-    def _measure(
-        self, each: _Seen, judgement: Judgement, barred: npt.NDArray[np.int64], shadow: Floats | None
-    ) -> None:
-        """Add one interaction to metrics, detectors and the shadow."""
-        target = each.item_index
-        opinion = judgement.opinion
-        scores = {"mixture": judgement.logits, "fast_memory": opinion.log_probabilities}
-        if judgement.shared is not None:
-            scores["shared_model"] = judgement.shared
-        for name, feature in COMPONENTS.items():
-            scores[name] = opinion.features[feature]
-        if each.rankable:
-            ranks = {name: rank_of(its_scores, target) for name, its_scores in scores.items()}
-            loss = -float(log_softmax(judgement.logits)[target])
-        else:
-            ranks, loss = dict.fromkeys(scores, MISSED), float(np.log(each.items))
-        when = {"event_time_ms": each.interaction.event_time_ms, "interactions": self.interactions + 1}
-        gains = self.quality.add(
-            ranks,
-            shown=top_of(judgement.logits, _TOP).tolist(),
-            items=each.items,
-            model_version=self.ranker.model_version,
-            event_time_ms=each.interaction.event_time_ms,
-        )
-        past = each.past
-        alarms = (
-            self.watch.quality(gains, loss, **when),
-            self.watch.features(
-                each.interaction,
-                gap_ms=each.interaction.event_time_ms - int(past.times_ms[-1]) if len(past.items) else None,
-                new_item=not self.ranker.memory.knows(target),
-                history_length=len(past.items),
-                interactions=self.interactions + 1,
-            ),
-        )
-        for alarm in alarms:
-            if alarm is not None:
-                self.triggers.alarm(alarm.metric)
-        if self._shadow is not None and self._predecessor is not None and shadow is not None and each.rankable:
-            if alarms[0] is not None:
-                self._shadow.alarm()
-            row = self._predecessor.log_probabilities(shadow, items=each.items, barred=barred)
-            rival = gains_of(rank_of(row, target))
-            self._shadow.add(successor=gains["shared_model"][1], predecessor=rival[1])
-            if self._shadow.over and self._shadow.verdict() is None:
-                self._predecessor = self._shadow = None
-
-    def _absorb(self, each: _Seen, judgement: Judgement) -> None:
+    def _absorb(self, each: Seen, judgement: Judgement) -> None:
         """Learn one interaction, at once."""
         interaction, item_index, past = each.interaction, each.item_index, each.past
         time_ms = interaction.event_time_ms
@@ -275,7 +183,8 @@ class Learner:
 
         Args:
             trigger: Why; the triggers begin to count anew.
-            text_vectors: Text vector of every catalogue item, [N, T]; zeros where there is none. Items admitted since may be missing.
+            text_vectors: Text vector of every catalogue item, [N, T]; zeros where there is none.
+                Items admitted since may be missing.
             incumbent: Directory of the release in use.
             facts: Kept in the release's manifest.
         """
@@ -328,10 +237,7 @@ class Learner:
         if release is not None:
             self.ranker.start_mixture()
             self._weights_changed = True
-        self._predecessor = self._shadow = None
-        if shadow and predecessor is not None and release is not None and self.config.shadow.interactions:
-            self._predecessor = predecessor
-            self._shadow = PairedShadow(predecessor=predecessor.version, config=self.config.shadow)
+        self.examiner.compare_with(predecessor if shadow and release is not None else None)
 
     def abandon_round(self) -> None:
         """Let the interactions of a failed or refused round wait for the next one."""
@@ -339,7 +245,7 @@ class Learner:
 
     def should_roll_back(self) -> Rollback | None:
         """Return why the predecessor should serve again, or None."""
-        return self._shadow.verdict() if self._shadow is not None else None
+        return self.examiner.rollback()
 
     # ---- people -----------------------------------------------------------------------------------------------------
 
@@ -359,15 +265,15 @@ class Learner:
         """Say whether anything of a person is held."""
         return user_id in self.histories or user_id in self.replay.user_ids() or user_id in self.pending.user_ids()
 
-    # ---- what others are told -----------------------------------------------------------------------------------------
+    # ---- what others are told ---------------------------------------------------------------------------------------
 
     def metrics(self) -> list[MetricValue]:
         """Return, once, the figures of completed windows."""
-        return self.quality.drain()
+        return self.examiner.quality.drain()
 
     def drifts(self) -> list[DriftEvent]:
         """Return, once, what the detectors reported."""
-        return self.watch.monitor.drain()
+        return self.examiner.watch.monitor.drain()
 
     def expert_updates(self, *, limit: int | None = None) -> Iterator[ExpertUpdate]:
         """Hand out, once, what workers need to rank as this learner would: weights first, then items.
@@ -387,9 +293,9 @@ class Learner:
 
     def totals(self) -> dict[str, dict[str, float]]:
         """Return every expert's quality since the first interaction."""
-        return self.quality.totals()
+        return self.examiner.quality.totals()
 
-    # ---- state --------------------------------------------------------------------------------------------------------
+    # ---- state ------------------------------------------------------------------------------------------------------
 
     def get_state(self) -> dict[str, Any]:
         """Return everything but catalogue entries' texts and the releases' weights, which live elsewhere."""
@@ -404,13 +310,11 @@ class Learner:
             "weights_changed": self._weights_changed,
             "ranker": self.ranker.get_state(),
             "histories": self.histories.get_state(),
-            "quality": self.quality.get_state(),
-            "watch": self.watch.get_state(),
+            "examiner": self.examiner.get_state(),
             "triggers": self.triggers.get_state(),
             "replay": self.replay.get_state(),
             "pending": self.pending.get_state(),
             "model_version": self.ranker.model_version,
-            "shadow": self._shadow.get_state() if self._shadow else None,
         }
 
     def set_state(self, state: dict[str, Any], *, release_of: Callable[[int], LoadedRelease | None]) -> None:
@@ -428,18 +332,14 @@ class Learner:
         self._weights_changed = state["weights_changed"]
         self.ranker.set_state(state["ranker"])
         self.histories.set_state(state["histories"])
-        self.quality.set_state(state["quality"])
-        self.watch.set_state(state["watch"])
         self.triggers.set_state(state["triggers"])
         self.replay.set_state(state["replay"])
         self.ranker.adopt(release_of(state["model_version"]) if state["model_version"] else None)
-        self._predecessor = self._shadow = None
         self.pending.set_state(state["pending"])  # after `adopt`, which ends rounds
-        shadow = state["shadow"]
-        if shadow and self.ranker.shared is not None and (release := release_of(shadow["predecessor"])) is not None:
-            self._predecessor = SharedExpert(release, self.catalog, self.ranker.text_vectors)
-            self._shadow = PairedShadow(predecessor=release.version, config=self.config.shadow)
-            self._shadow.set_state(shadow)
+        version = state["examiner"]["predecessor"]
+        release = release_of(version) if version and self.ranker.shared is not None else None
+        predecessor = None if release is None else SharedExpert(release, self.catalog, self.ranker.text_vectors)
+        self.examiner.set_state(state["examiner"], predecessor)
 
     def save(self, folder: Path, *, extra: Mapping[str, Any] | None = None) -> None:
         """Write a checkpoint, whole or not at all.

@@ -1,4 +1,4 @@
-"""Prequential quality: every prediction was made before its outcome was learned; per expert, per window and in total."""
+"""Prequential quality: every prediction was made before its outcome was learned; per expert, window and in total."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -182,7 +182,9 @@ class PrequentialMetrics:
         """Return everything, windows under way and figures not yet drained included."""
         return {
             "interactions": self.interactions,
-            "sums": {name: [sums.window, sums.total, sums.count, sums.total_count] for name, sums in self._sums.items()},
+            "sums": {
+                name: [sums.window, sums.total, sums.count, sums.total_count] for name, sums in self._sums.items()
+            },
             "shown": sorted(self._shown),
             "ever_shown": sorted(self._ever_shown),
             "ready": [[getattr(value, name) for name in MetricValue.__slots__] for value in self._ready],

@@ -1,4 +1,4 @@
-"""The online-weighted mixture: experts' opinions multiplied together, each to a power learned from every interaction."""
+"""The online-weighted mixture: experts' opinions multiplied, each to a power learned from every interaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +18,10 @@ class PoolConfig:
 
     Args:
         learning_rate: eta of AdaGrad, above 0.
-        memory: Share of the summed squared gradients that survives each step, so that old steps do not slow new ones, in (0, 1].
-        share: Share of the way back to the starting weights taken each step: a weight that fell can rise again, in [0, 1).
+        memory: Share of the summed squared gradients that survives each step, so that old steps do not slow new ones,
+            in (0, 1].
+        share: Share of the way back to the starting weights taken each step, so that a weight that fell can rise again,
+            in [0, 1).
     """
 
     learning_rate: float = 0.2
@@ -30,9 +32,9 @@ class PoolConfig:
 class LogPool:
     """A logarithmic opinion pool: `p(item) ~ prod_k p_k(item) ** w_k`, its weights learned online, per context.
 
-    Multiplying opinions lets an expert veto (an item bought a minute ago), which averaging does not. The weights follow the
-    gradient of the log loss, `E_p[log p_k] - log p_k(target)`, by AdaGrad with forgetting, and a small share of the way
-    back to the start, so that they can track.
+    Multiplying opinions lets an expert veto (an item bought a minute ago), which averaging does not. The weights follow
+    the gradient of the log loss, `E_p[log p_k] - log p_k(target)`, by AdaGrad with forgetting, and a small share of the
+    way back to the start, so that they can track.
 
     Args:
         names: The experts, K of them.
@@ -40,8 +42,8 @@ class LogPool:
         contexts: C, situations with weights of their own.
         config: See `PoolConfig`.
 
-    Source: Hinton, "Products of Experts", ICANN 1999; Herbster & Warmuth, "Tracking the Best Expert", Machine Learning 32,
-    1998 (the share); Duchi et al., "Adaptive Subgradient Methods", JMLR 12, 2011 (the step).
+    Source: Hinton, "Products of Experts", ICANN 1999; Herbster & Warmuth, "Tracking the Best Expert", Machine Learning
+    32, 1998 (the share); Duchi et al., "Adaptive Subgradient Methods", JMLR 12, 2011 (the step).
 
     >>> pool = LogPool(["wise", "noisy"], start=[0.5, 0.5], contexts=1, config=PoolConfig(learning_rate=0.3))
     >>> opinions = np.log(np.array([[0.1, 0.9], [0.9, 0.1]], np.float32))

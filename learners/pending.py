@@ -193,7 +193,7 @@ def cut(before: list[int], items: list[int], *, length: int) -> list[tuple[list[
     start = len(sequence) - len(items)
     rows: list[tuple[list[int], int]] = []
     while start < len(sequence):
-        room = min(length, length + 1 - min(start, length // 2 + 1))  # at least half a row of context, where there is any
+        room = min(length, length + 1 - min(start, length // 2 + 1))  # half a row of context, if there is
         end = min(len(sequence), start + room)
         rows.append((sequence[max(0, end - length - 1) : end], end - start))
         start = end
@@ -201,7 +201,7 @@ def cut(before: list[int], items: list[int], *, length: int) -> list[tuple[list[
 
 
 def to_arrays(rows: Iterable[tuple[list[int], int]], *, length: int) -> tuple[Indexes, npt.NDArray[np.bool_]]:
-    """Return rows of (tokens, targets at the end) as left-padded tokens [M, L+1] and a mask over `tokens[:, 1:]`, [M, L].
+    """Return rows of (tokens, targets at the end) as left-padded tokens [M, L+1] and the targets' mask [M, L].
 
     >>> tokens, mask = to_arrays([([7, 8], 1)], length=3)
     >>> tokens.tolist(), mask.tolist()

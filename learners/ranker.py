@@ -94,7 +94,6 @@ class Judgement:
         return None if self.experts is None else self.experts[0]
 
 
-
 class Ranker:
     """Combine the released model and fast memory into one ranking of the whole catalogue.
 
@@ -233,7 +232,8 @@ class Ranker:
         """Return the name that added most to each item's score above the catalogue's mean."""
         context = judgement.opinion.context
         if judgement.experts is None:
-            weights, opinions, names_of = self.memory.pool.weights[context], judgement.opinion.features, REASONS
+            weights, opinions = self.memory.pool.weights[context], judgement.opinion.features
+            names_of: tuple[str, ...] = REASONS
         else:
             weights, opinions = self.mixture.weights[context], judgement.experts
             names_of = ("shared_model", *REASONS)

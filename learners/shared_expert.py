@@ -1,4 +1,4 @@
-"""The shared model as an expert: a release's opinion on every item of the catalogue, whatever the release knows of it."""
+"""The shared model as an expert: a release's opinion on every item of the catalogue, known to it or not."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,9 +14,9 @@ from learners.releases import LoadedRelease
 Floats = npt.NDArray[np.float32]
 
 BLOCK = 64
-"""Histories that are encoded together. A float's last bits depend on the shape of the multiplication it comes from, so the learner
-always uses this one shape, each history at the place that its number in the stream gives it: however a stream is cut
-into calls, the scores are the same to the bit."""
+"""Histories that are encoded together. A float's last bits depend on the shape of the multiplication it comes from, so
+the learner always uses this one shape, each history at the place that its number in the stream gives it: however a
+stream is cut into calls, the scores are the same to the bit."""
 
 _ROWS_STEP = 1_024
 
@@ -78,8 +78,8 @@ class SharedExpert:
 
         Args:
             pasts: Histories; at most `BLOCK - first` of them where `first` is given.
-            first: Place of the first in its block: the same history at the same place gives the same bits. None: only as much
-                is computed as these histories need.
+            first: Place of the first in its block: the same history at the same place gives the same bits. None: only
+                as much is computed as these histories need.
         """
         length = self.release.model.config.history_length
         rows = [items[self._known[items]] for items in (past.items[-length:] for past in pasts)]

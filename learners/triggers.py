@@ -10,7 +10,8 @@ class TriggerConfig:
 
     Args:
         interactions: This many new target interactions; at least 1.
-        interval_ms: Or this long, by the clock that `due` is given, since the last round, if anything is new; None: never.
+        interval_ms: Or this long since the last round, by the clock that `due` is given, if anything is new; None:
+            never.
         on_drift: Or an alarm.
         drift_interactions: New interactions that a round for drift needs, so that it has something to learn from.
     """

@@ -53,7 +53,8 @@ class Covisitation:
     Args:
         config: See `CovisitationConfig`.
 
-    Source: Deshpande & Karypis, "Item-Based Top-N Recommendation Algorithms", ACM TOIS 22(1), 2004, with decay by lag and age.
+    Source: Deshpande & Karypis, "Item-Based Top-N Recommendation Algorithms", ACM TOIS 22(1), 2004,
+    with decay by lag and age.
     """
 
     def __init__(self, config: CovisitationConfig) -> None:
@@ -75,7 +76,7 @@ class Covisitation:
 
     def observe(self, item_index: int, past: Past, time_ms: int) -> Indexes:
         """Link an item with what came before it; returns the items whose links changed, itself included."""
-        unit, seen_unit = self.links.unit(time_ms), self.seen.unit(time_ms)  # before any value is read: may begin an era
+        unit, seen_unit = self.links.unit(time_ms), self.seen.unit(time_ms)  # first: may begin an era
         self.seen.values[item_index] += np.float32(seen_unit)
         recent, weights = self._recent(past, time_ms)
         kept = recent != item_index

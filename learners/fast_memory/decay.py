@@ -1,8 +1,8 @@
 """Arrays of decayed counts that need no sweep: old counts never change, new ones weigh more.
 
-A count added at time t weighs `2 ** (t / half_life)`. That number would overflow, so it is measured from the start of the
-current era, and eras are cut at multiples of a fixed span since 1970. All holders of such an array therefore agree on the era,
-and moving to the next one multiplies by an exact power of two: nothing is rounded, on no machine.
+A count added at time t weighs `2 ** (t / half_life)`. That number would overflow, so it is measured from the start of
+the current era, and eras are cut at multiples of a fixed span since 1970. All holders of such an array therefore agree
+on the era, and moving to the next one multiplies by an exact power of two: nothing is rounded, on no machine.
 """
 
 from typing import Any

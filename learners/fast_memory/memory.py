@@ -81,7 +81,7 @@ class Opinion:
 
 
 class FastMemory:
-    """Decayed co-visitation, popularity, recency and repeat-consumption, combined by weights that are learned online too.
+    """Decayed co-visitation, popularity, recency and repeat-consumption, combined by weights learned online.
 
     Args:
         config: See `FastMemoryConfig`.

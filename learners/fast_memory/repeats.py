@@ -1,7 +1,7 @@
 """What people come back to: how likely an item of the own history is next, learned by its age and its count there.
 
-The history itself is an argument, so whoever has it (a worker reads it from the feature store) can rank by it; what is learned
-is one small table shared by everybody.
+The history itself is an argument, so whoever has it (a worker reads it from the feature store) can rank by it; what is
+learned is one small table shared by everybody.
 """
 
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""What workers need of fast memory, as JSON payloads keyed by `item_id`; numbers travel as raw float32, so nothing is rounded."""
+"""What workers need of fast memory, as JSON payloads by `item_id`; numbers travel as float32, so nothing is rounded."""
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,10 @@ class Names(Protocol):
 
 
 class ItemPayload(msgspec.Struct, frozen=True, gc=False):
-    """What is known of one item. `numbers`: seen, one count per half-life, then its links' strengths, float32 in base64."""
+    """What is known of one item.
+
+    `numbers`: how often it was seen, one count per half-life, then its links' strengths; float32 in base64.
+    """
 
     eras: list[int]  # of links, of seen, of each half-life's counts
     last_ms: int

@@ -108,9 +108,7 @@ def test_probabilities_sum_to_one_and_the_delisted_have_none(ranker: Ranker, exp
     items, past = len(ranker.catalog), HISTORIES["more than the model reads"]
     assert ranker.shared is not None
     row = ranker.shared.logits([past])[0]
-    judgement = ranker.judge(
-        past, 100 * HOUR_MS, items=items, barred=ranker.barred(items), shared_logits=row
-    )
+    judgement = ranker.judge(past, 100 * HOUR_MS, items=items, barred=ranker.barred(items), shared_logits=row)
     logs = {
         "mixture": log_softmax(judgement.logits),
         "shared_model": judgement.shared,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,11 @@ TRIGGER = Trigger("count", 1, 0)
 
 
 def run(to: Learner, *, first: int = 0, last: int = COUNT, cuts: Sequence[int] = ()) -> list[MetricValue]:
-    """Feed a part of the stream, cut at the given places; swaps releases in at 300 and 600, as a learner process would."""
+    """Feed a part of the stream, cut at the given places; releases are swapped in at 300 and 600."""
     values: list[MetricValue] = []
     events = stream(last)
     edges = sorted({first, last, *(edge for edge in (*cuts, 300, 600) if first < edge < last)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         if start in (300, 600):
             to.round_input(TRIGGER, text_vectors=NO_TEXT, incumbent=None)
             to.adopt(release(start // 300))
@@ -54,7 +55,7 @@ def test_every_target_is_scored_once_and_nothing_else(reference: tuple[Learner, 
     whole, _ = reference
     targets = sum(is_target(event.event_type) for event in stream(COUNT))
     assert whole.interactions == targets
-    assert whole.quality.counts()["mixture"] == targets
+    assert whole.examiner.quality.counts()["mixture"] == targets
     assert whole.ranker.memory.covisitation.seen.values.astype(bool).sum() == ITEMS
     assert whole.replay.seen.sum() == targets
 
@@ -144,7 +145,7 @@ def test_a_delisted_item_is_missed() -> None:
     one.observe([bought("ann", 3)])
     one.catalog.delist(item_id(3))
     one.observe([bought("bob", 3)])
-    assert one.quality.totals()["mixture"]["mrr"] <= 0.5
+    assert one.examiner.quality.totals()["mixture"]["mrr"] <= 0.5
 
 
 def test_a_round_learns_every_new_interaction_once_and_the_newest_window_waits() -> None:
@@ -158,7 +159,7 @@ def test_a_round_learns_every_new_interaction_once_and_the_newest_window_waits()
     assert not material.replayed.any()
     one.adopt(release(1))
     later = one.round_input(TRIGGER, text_vectors=NO_TEXT, incumbent=Path("incumbent"))
-    assert later.loss_mask[~later.replayed].sum() == 0  # nothing but the held-out window is left, and it still is the newest
+    assert later.loss_mask[~later.replayed].sum() == 0  # only the held-out window is left, and it is newest
     assert later.replayed.sum() == one.config.replay_rows
     assert len(later.frozen_targets) == one.config.frozen_cases
 
@@ -216,7 +217,7 @@ def swap_to(version: int, good: Callable[[int], bool]) -> Learner:
     one.adopt(release(1))
     one.observe(stream(200, start=400))
     one.adopt(release(version))
-    shadow = one._shadow
+    shadow = one.examiner.shadow
     assert shadow is not None
     for step in range(shadow.config.least + 50):
         shadow.add(successor=float(good(step)), predecessor=float(step % 4 == 0))
@@ -235,8 +236,8 @@ def test_a_successor_worse_on_the_same_interactions_is_rolled_back() -> None:
 
 def test_drift_that_hurts_both_alike_rolls_nothing_back() -> None:
     one = swap_to(2, good=lambda step: step % 4 == 1)
-    assert one._shadow is not None
-    one._shadow.alarm()
+    assert one.examiner.shadow is not None
+    one.examiner.shadow.alarm()
     assert one.should_roll_back() is None
 
 
@@ -244,6 +245,6 @@ def test_the_shadow_ends_after_its_time() -> None:
     one = learner()
     one.adopt(release(1))
     one.adopt(release(1))
-    assert one._shadow is not None
+    assert one.examiner.shadow is not None
     one.observe(stream(4_500))
-    assert one._shadow is None
+    assert one.examiner.shadow is None

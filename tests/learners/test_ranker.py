@@ -56,10 +56,7 @@ def test_a_replica_fed_by_updates_alone_ranks_as_the_original() -> None:
         for update in one.expert_updates():
             assert replica.apply(update)
     assert len(list(one.expert_updates())) == 0
-    original = one.ranker
-    by_id = {place.item_id: place.score for place in replica.rank(requests(), ITEMS)[-1]}
-    assert by_id == pytest.approx({place.item_id: place.score for place in original.rank(requests(), ITEMS)[-1]}, rel=1e-4)
-    assert_ranks_alike(replica, original)
+    assert_ranks_alike(replica, one.ranker)
 
 
 def test_a_worker_that_starts_late_ranks_alike_after_a_full_copy() -> None:

@@ -1,0 +1,150 @@
+"""The examiner: every prediction against its outcome, for metrics, detectors and the predecessor in the shadow."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from learners.drift import DriftConfig
+from learners.fast_memory import COMPONENTS
+from learners.histories import Past
+from learners.interactions import Interaction
+from learners.metrics import MISSED, PrequentialMetrics, gains_of, rank_of
+from learners.mixture import log_softmax
+from learners.ranker import Judgement, top_of
+from learners.shadow import PairedShadow, Rollback, ShadowConfig
+from learners.shared_expert import SharedExpert
+from learners.watch import Watch
+
+Floats = npt.NDArray[np.float32]
+
+_TOP = 10
+
+
+class Seen(NamedTuple):
+    """One target interaction and all that was known before it.
+
+    Args:
+        interaction: What happened.
+        item_index: To which item.
+        rankable: Whether the item could have been ranked: listed, and not delisted.
+        past: The history before it.
+        items: N before it, padding included.
+    """
+
+    interaction: Interaction
+    item_index: int
+    rankable: bool
+    past: Past
+    items: int
+
+
+class Examiner:
+    """Measure every judgement before its outcome is learned.
+
+    Args:
+        metrics_window: Interactions per reported figure.
+        drift: The detectors.
+        shadow: How long a predecessor goes on scoring, and when it should come back.
+    """
+
+    def __init__(self, *, metrics_window: int, drift: DriftConfig, shadow: ShadowConfig) -> None:
+        self.quality = PrequentialMetrics(window=metrics_window)
+        self.watch = Watch(drift)
+        self.predecessor: SharedExpert | None = None
+        self.shadow: PairedShadow | None = None
+        self._shadow_config = shadow
+
+    def compare_with(self, predecessor: SharedExpert | None) -> None:
+        """Let a predecessor score in the shadow from now on; None ends a comparison."""
+        self.predecessor = self.shadow = None
+        if predecessor is not None and self._shadow_config.interactions:
+            self.predecessor = predecessor
+            self.shadow = PairedShadow(predecessor=predecessor.version, config=self._shadow_config)
+
+    def rollback(self) -> Rollback | None:
+        """Return why the predecessor should serve again, or None."""
+        return None if self.shadow is None else self.shadow.verdict()
+
+    def examine(
+        self,
+        seen: Seen,
+        judgement: Judgement,
+        barred: npt.NDArray[np.int64],
+        *,
+        model_version: int,
+        new_item: bool,
+        shadow_logits: Floats | None,
+    ) -> list[str]:
+        """Add one interaction; returns the figures that drifted.
+
+        Args:
+            seen: The interaction.
+            judgement: What was said before it was known.
+            barred: Item indexes that could not be ranked.
+            model_version: Of the release that scored.
+            new_item: Whether nobody ever turned to the item before.
+            shadow_logits: The predecessor's row of `SharedExpert.logits`, where there is a predecessor.
+        """
+        interaction, past = seen.interaction, seen.past
+        ranks = self._ranks(seen, judgement)
+        likely = log_softmax(judgement.logits)[seen.item_index] if seen.rankable else -np.log(seen.items)
+        gains = self.quality.add(
+            ranks,
+            shown=top_of(judgement.logits, _TOP).tolist(),
+            items=seen.items,
+            model_version=model_version,
+            event_time_ms=interaction.event_time_ms,
+        )
+        scored = self.quality.interactions
+        fallen = self.watch.quality(gains, -float(likely), event_time_ms=interaction.event_time_ms, interactions=scored)
+        changed = self.watch.features(
+            interaction,
+            gap_ms=interaction.event_time_ms - int(past.times_ms[-1]) if len(past.items) else None,
+            new_item=new_item,
+            history_length=len(past.items),
+            interactions=scored,
+        )
+        if self.shadow is not None and self.predecessor is not None and shadow_logits is not None and seen.rankable:
+            if fallen is not None:
+                self.shadow.alarm()
+            row = self.predecessor.log_probabilities(shadow_logits, items=seen.items, barred=barred)
+            rival = gains_of(rank_of(row, seen.item_index))
+            self.shadow.add(successor=gains["shared_model"][1], predecessor=rival[1])
+            if self.shadow.over and self.shadow.verdict() is None:
+                self.compare_with(None)
+        return [alarm.metric for alarm in (fallen, changed) if alarm is not None]
+
+    @staticmethod
+    def _ranks(seen: Seen, judgement: Judgement) -> dict[str, int]:
+        """Return the target's place by every expert."""
+        opinion = judgement.opinion
+        scores = {"mixture": judgement.logits, "fast_memory": opinion.log_probabilities}
+        if judgement.shared is not None:
+            scores["shared_model"] = judgement.shared
+        scores |= {name: opinion.features[feature] for name, feature in COMPONENTS.items()}
+        if not seen.rankable:
+            return dict.fromkeys(scores, MISSED)
+        return {name: rank_of(its_scores[1:], seen.item_index - 1) for name, its_scores in scores.items()}
+
+    def get_state(self) -> dict[str, Any]:
+        """Return everything; of the predecessor only its version, 0 for none."""
+        return {
+            "quality": self.quality.get_state(),
+            "watch": self.watch.get_state(),
+            "predecessor": 0 if self.shadow is None else self.shadow.predecessor,
+            "shadow": None if self.shadow is None else self.shadow.get_state(),
+        }
+
+    def set_state(self, state: dict[str, Any], predecessor: SharedExpert | None) -> None:
+        """Become what `get_state` described.
+
+        Args:
+            state: From `get_state`.
+            predecessor: The release of the version in `state`; None if it is gone, which ends the comparison.
+        """
+        self.quality.set_state(state["quality"])
+        self.watch.set_state(state["watch"])
+        self.compare_with(predecessor)
+        if self.shadow is not None:
+            self.shadow.set_state(state["shadow"])
