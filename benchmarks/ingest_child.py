@@ -16,6 +16,7 @@ from streams.batches import RecordBatch
 from streams.clients import KafkaConnection
 from streams.faust_app import batch_topic, make_app
 from streams.topics import CLICKSTREAM_EVENTS
+from streams.transport import committed_offsets
 from streams.validation import validate
 from streams.worker import Worker
 
@@ -69,9 +70,12 @@ def pipeline(worker: Worker) -> Work:
 
 def batching_app(connection: KafkaConnection, meter: Meter, work: Work, worker: Worker | None) -> Any:
     """Our transport: each fetched run of records is one Faust message."""
-    more = {} if worker is None else {"start_offset": worker.start_offset}
     app = make_app(
-        f"bench-{uuid4()}", connection=connection, hot_topics=[CLICKSTREAM_EVENTS], max_batch_events=MAX_BATCH, **more
+        f"bench-{uuid4()}",
+        connection=connection,
+        hot_topics=[CLICKSTREAM_EVENTS],
+        max_batch_events=MAX_BATCH,
+        start_offset=committed_offsets if worker is None else worker.start_offset,
     )
 
     @app.agent(batch_topic(app, CLICKSTREAM_EVENTS), concurrency=1)
