@@ -242,7 +242,7 @@ def test_a_disk_that_takes_no_more_refuses_the_release_and_keeps_the_incumbent(
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (256, hard))  # Python ignores SIGXFSZ: writes fail as on a full disk
     try:
-        with pytest.raises(ReleaseWriteError, match="versions/2: .*File too large.*the incumbent is untouched"):
+        with pytest.raises(ReleaseWriteError, match=r"versions/2: .*File too large.*the incumbent is untouched"):
             registry.publish(second, offsets={}, metrics={}, verdict={}, triggered_at_ms=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -177,7 +177,7 @@ def full_disk() -> Iterator[None]:
 
 @pytest.mark.usefixtures("full_disk")
 def test_a_disk_that_takes_no_more_is_a_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ReleaseWriteError, match="release: .*File too large; the incumbent is untouched"):
+    with pytest.raises(ReleaseWriteError, match=r"release: .*File too large; the incumbent is untouched"):
         save(tmp_path / "release")
     assert list(tmp_path.iterdir()) == []
 
