@@ -129,8 +129,8 @@ def _quality(seen: Observations) -> dict[str, dict[str, float]]:
     return dict(sorted(table.items(), key=lambda row: -row[1].get(METRICS[0], 0.0)))
 
 
-def _thin(points: Sequence[QualityPoint], run: DemoRun) -> list[tuple[float, float | None]]:
-    """At most BUCKETS points, each the mean over its interactions."""
+def _thin(points: Sequence[QualityPoint], run: DemoRun) -> list[tuple[float, float]]:
+    """At most BUCKETS points, each the mean over its interactions; a window of figures may well span empty buckets."""
     edges = bucket_edges(run)
     sums = [[0.0, 0] for _ in range(BUCKETS)]
     for point in points:
@@ -141,8 +141,9 @@ def _thin(points: Sequence[QualityPoint], run: DemoRun) -> list[tuple[float, flo
             sums[bucket][0] += point.value * point.count
             sums[bucket][1] += point.count
     return [
-        (_day(run, (edges[i] + edges[i + 1]) / 2), round(total / count, 4) if count else None)
+        (_day(run, (edges[i] + edges[i + 1]) / 2), round(total / count, 4))
         for i, (total, count) in enumerate(sums)
+        if count
     ]
 
 
