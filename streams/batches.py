@@ -1,6 +1,6 @@
 """A run of records of one partition: what the transport hands to an agent, and the reader to a loop."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,13 +89,12 @@ class Run:
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def extend(self, records: Iterable[Any], *, position: int) -> None:
+    def extend(self, records: Collection[Any], *, position: int) -> None:
         """Append aiokafka's records; reading goes on at `position`."""
-        for record in records:
-            self.offsets.append(record.offset)
-            self.keys.append(record.key)
-            self.values.append(record.value)
-            self.timestamps_ms.append(record.timestamp)
+        self.offsets += [record.offset for record in records]
+        self.keys += [record.key for record in records]
+        self.values += [record.value for record in records]
+        self.timestamps_ms += [record.timestamp for record in records]
         self.position = position
 
     def batch(self) -> RecordBatch:

@@ -1,7 +1,7 @@
 """The thread beside the event loop that speaks to Kafka and gathers runs of records (the transport's lower half)."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any
@@ -48,6 +48,10 @@ class Batching:
     linger_s: float = 0.1
     isolation_level: str = "read_committed"
     max_partition_fetch_bytes: int = 4 * 1024 * 1024
+
+
+def _as_it_is(_tp: TP, record: Any) -> Any:
+    return record
 
 
 class CopartitionedAssignor(RangePartitionAssignor):
@@ -240,7 +244,10 @@ class BatchingConsumerThread(AIOKafkaConsumerThread):
             return
         state = fetcher._subscriptions.subscription.assignment.state_value(tp)  # noqa: SLF001
         before = state.position if state is not None and state.has_valid_position else None
-        records: Iterable[Any] = (await fetcher.fetched_records([tp], timeout=0, max_records=room)).get(tp, ())
+        unpacked = getattr(fetcher._records[tp], "_partition_records", None)  # noqa: SLF001 - None: an error
+        if unpacked is not None:
+            unpacked._consumer_record = _as_it_is  # noqa: SLF001 - an object of eleven fields a record
+        records: Collection[Any] = (await fetcher.fetched_records([tp], timeout=0, max_records=room)).get(tp, ())
         run = self._runs.get(tp)
         if run is None or before is None:
             return  # nobody has said where to start: between a rebalance and its seek
