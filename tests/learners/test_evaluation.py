@@ -1,0 +1,66 @@
+"""Evaluation: a whole prequential run with rounds, repeatable to the last figure."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from learners.encoder import HashEncoder
+from learners.errors import UnknownStrategyError
+from learners.evaluation import STRATEGIES, evaluate, plot_quality
+from learners.metrics import MEASURES
+from learners.round_input import RoundConfig
+from tests.learners.stream_data import CONFIG, ITEMS, item_id, stream
+
+ITEMS_LISTED = [{"item_id": item_id(number), "title": f"Thing {number}"} for number in range(1, ITEMS + 1)]
+QUICK = replace(CONFIG, training=RoundConfig(epochs=1, first_epochs=2))
+
+
+def run(strategy: str = "default", *, count: int = 1_500, seed: int = 0) -> dict[str, object]:
+    return evaluate(
+        stream(count), ITEMS_LISTED, encoder=HashEncoder(width=8), config=QUICK, seed=seed, strategy=strategy
+    )
+
+
+def test_the_same_seed_gives_the_same_report() -> None:
+    first, second = run(), run()
+    for volatile in ("wall_s", "gates"):
+        del first[volatile], second[volatile]
+    assert first == second
+
+
+def test_a_report_says_what_came_of_every_expert_and_every_round() -> None:
+    report = run()
+    assert set(report["quality"]) == {
+        "mixture",
+        "shared_model",
+        "fast_memory",
+        "covisitation",
+        "popularity",
+        "recency",
+        "repeat",
+    }
+    for figures in report["quality"].values():
+        assert set(figures) >= set(MEASURES)
+        assert all(0 <= figures[name] <= 1 for name in MEASURES)
+    assert report["rounds"] >= 2
+    assert 1 <= report["releases"] <= report["rounds"]
+    assert all("verdict" in gate for gate in report["gates"])
+
+
+def test_without_rounds_fast_memory_is_the_mixture() -> None:
+    report = run("none")
+    assert (report["rounds"], report["releases"]) == (0, 0)
+    assert report["quality"]["mixture"] == report["quality"]["fast_memory"]
+
+
+def test_an_unknown_strategy_is_refused_by_name() -> None:
+    with pytest.raises(UnknownStrategyError, match="'magic'; expected one of default, naive, none"):
+        run("magic")
+    assert list(STRATEGIES) == ["default", "naive", "none"]
+
+
+def test_quality_over_time_can_be_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the plots extra is not installed")
+    plot_quality(run(), tmp_path / "quality.png")
+    assert (tmp_path / "quality.png").read_bytes().startswith(b"\x89PNG")
