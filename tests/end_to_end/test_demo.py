@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "plain_client.py"
 TOY = {
     "ALLUVIUM_LEARNING__ROUND_INTERACTIONS": "1000",
     "ALLUVIUM_LEARNING__EPOCHS": "1",
@@ -111,17 +112,30 @@ def test_no_process_is_left_behind(demo: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
-def test_ctrl_c_in_the_middle_ends_the_demo_and_all_its_processes(tmp_path: Path) -> None:
+@pytest.mark.timeout(240)
+def test_a_plain_client_gets_a_ranking_and_ctrl_c_then_ends_everything(tmp_path: Path) -> None:
     process = start(tmp_path, duration_s=120)
     assert process.stdout is not None
+    address = ""
     for line in process.stdout:
+        if line.startswith("Kafka at "):
+            address = line.split()[2].rstrip(";")
         if "of traffic begin" in line:
             break
-    time.sleep(2)
     children = family(process)
+    example = subprocess.run(
+        [sys.executable, EXAMPLE, "--bootstrap-servers", address, "--user", "alice", "--item", "P0001"],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert len(children) >= 4
     assert left_behind(children) == []
+    assert example.returncode == 0, example.stderr
+    ranking = json.loads(example.stdout)
+    assert ranking["user_id"] == "alice"
+    assert len(ranking["items"]) == 20
