@@ -1,6 +1,6 @@
 """`alluvium evaluate`: the learner over a log, without Kafka, one report a strategy."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from rich.table import Table
 
 from infra.composition import TEXT_VECTORS, learner_config
 from infra.settings import Settings
-from learners.encoder import open_encoder
+from learners.catalog import item_text
+from learners.encoder import Encoder, open_encoder
 from learners.evaluation import evaluate as evaluate_strategy
 from learners.interactions import Observation
 from streams.eventlog import LogFile, LoggedEvent, catalog_file, event_log
 
 ITEM_FIELDS = ("item_id", "title", "description", "category", "brand", "price", "attributes")
+ENCODE_ITEMS = 128  # between two steps of the progress bar
 
 
 def evaluate(
@@ -51,6 +53,7 @@ def evaluate(
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     encoder = open_encoder(settings.model.text_encoder, cache=settings.data_dir.absolute() / TEXT_VECTORS)
     config = learner_config(settings, text_width=encoder.width)
+    _encode(items, encoder, console)
     reports = {}
     for strategy in strategies or ("default",):
         with _bar(console) as bar:
@@ -96,6 +99,17 @@ def observations(log: LogFile[LoggedEvent], *, allowed_lateness_ms: int) -> Iter
                 late=before is not None and event.event_time_ms < before - allowed_lateness_ms,
                 price=event.fields.get("price"),
             )
+
+
+def _encode(items: Sequence[Mapping[str, Any]], encoder: Encoder, console: Console) -> None:
+    """Encode the catalogue ahead of the first round, which then finds the vectors in the cache, and show how far it is."""
+    names = ("title", "description", "category", "brand", "attributes")
+    texts = [item_text(**{name: item[name] for name in names}) for item in items]
+    with _bar(console) as bar:
+        task = bar.add_task("item texts", total=len(texts))
+        for start in range(0, len(texts), ENCODE_ITEMS):
+            encoder.encode(texts[start : start + ENCODE_ITEMS])
+            bar.update(task, completed=min(start + ENCODE_ITEMS, len(texts)))
 
 
 def _bar(console: Console) -> Progress:

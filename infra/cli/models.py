@@ -109,8 +109,3 @@ def _announce(settings: Settings, registry: "Registry", record: "ReleaseRecord")
 def _ndcg(record: "ReleaseRecord") -> str:
     figures = [value for name, value in record.metrics.items() if name.endswith("ndcg_10")]
     return f"{figures[0]:.4f}" if figures else "-"
-
-
-def models_dir(settings: Settings) -> Path:
-    """Where version directories and the pointer lie."""
-    return settings.data_dir / MODELS_DIR
