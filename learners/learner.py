@@ -108,7 +108,8 @@ class Learner:
                 before = past.times_ms <= time_ms
                 past = Past(past.items[before], past.times_ms[before])
             seen = Seen(interaction, item_index, rankable, past, items)
-        self.histories.append(user_id, item_index, time_ms, code_of(interaction.event_type))
+        if not interaction.late:  # late ones are learned from, not served from: no worker's history has them
+            self.histories.append(user_id, item_index, time_ms, code_of(interaction.event_type))
         return seen
 
     def _learn(self, seen: Sequence[Seen]) -> None:

@@ -19,7 +19,7 @@ class ShadowConfig:
     interactions: int = 2_000
     least: int = 300
     sigmas: float = 3.0
-    alarm_sigmas: float = 1.0
+    alarm_sigmas: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,17 @@ def test_an_earlier_line_of_an_invoice_is_in_the_history_of_the_next(monkeypatch
     assert seen == [[], [4], [4, 9]]
 
 
+def test_a_late_interaction_is_learned_from_but_not_served_from() -> None:
+    one = learner()
+    one.observe([bought("ann", 4, at_ms=START_MS), bought("ann", 5, at_ms=START_MS + 100)])
+    late = Observation(user_id="ann", item_id=item_id(9), event_type="purchase", event_time_ms=START_MS + 50, late=True)
+    assert one.observe([late]) == 1
+    assert one.histories.past("ann").items.tolist() == [4, 5]
+    links = one.ranker.memory.covisitation
+    assert 4 in links.neighbours[9]
+    assert 5 not in links.neighbours[9]  # that was not yet known then
+
+
 def bought(user_id: str, number: int, *, at_ms: int = START_MS, event_type: str = "purchase") -> Observation:
     """One purchase."""
     return Observation(user_id=user_id, item_id=item_id(number), event_type=event_type, event_time_ms=at_ms)
