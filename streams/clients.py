@@ -1,5 +1,6 @@
 """How to reach Kafka: one description, turned into what each client library wants."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -136,9 +137,18 @@ class KafkaConnection:
         """
         try:
             yield
+        except KafkaUnavailableError:
+            raise  # said already
         except (KafkaError, OSError, TimeoutError) as exc:
             raise KafkaUnavailableError(
                 bootstrap_servers=self.bootstrap_servers, doing=doing, cause=str(exc) or type(exc).__name__
+            ) from exc
+        except asyncio.CancelledError as exc:
+            # aiokafka cancels what waits on a connection that it closes; nobody has cancelled us then
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            raise KafkaUnavailableError(
+                bootstrap_servers=self.bootstrap_servers, doing=doing, cause="the connection was closed"
             ) from exc
 
 

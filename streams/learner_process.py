@@ -353,7 +353,7 @@ class LearnerProcess:
             await asyncio.sleep(LOOK_EVERY_S)
             await self._threads.database(self._lock.check)
             progress, lifecycle = self.progress, self._lifecycle
-            if self._feed is not None and (lag := await self._feed.lag()) is not None:
+            if self._feed is not None and (lag := self._feed.lag) is not None:
                 progress.lag = lag + self._inbox.records
             progress.announcements_waiting = self._announcer.waiting
             progress.round_steps = lifecycle.steps

@@ -74,9 +74,10 @@ class Announcer:
                     await self._changed.wait_for(lambda: bool(self._waiting))
                 batch = self._waiting[:_MOST_AT_ONCE]
                 try:
-                    if publisher is None:
-                        publisher = await _publisher(self._connection)
-                    await _send(publisher, batch)
+                    async with self._connection.reaching("announcing"):
+                        if publisher is None:
+                            publisher = await _publisher(self._connection)
+                        await _send(publisher, batch)
                 except (KafkaUnavailableError, NotDeliveredError) as error:
                     await _stop(publisher)
                     publisher = None

@@ -1,6 +1,7 @@
 """Reading for the learner: topics whole, without a group, through whatever outages Kafka has."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 
 import structlog
@@ -13,6 +14,8 @@ from streams.topics import EXPERTS_UPDATES
 
 log = structlog.get_logger(__name__)
 
+_LOOK_EVERY_S = 1.0
+
 
 class Feed:
     """Read some topics into an inbox for ever, beginning again where it stopped when Kafka comes back.
@@ -23,6 +26,7 @@ class Feed:
         inbox: Takes the batches.
         start: Offset to begin at, by (topic, partition); partitions left out are read from their beginning.
         max_batch_events: Most records in one batch.
+        stuck_s: Connect anew when nothing has come for this long, though Kafka has something or does not say.
     """
 
     def __init__(
@@ -33,11 +37,15 @@ class Feed:
         inbox: Inbox,
         start: Mapping[Partition, int] | None = None,
         max_batch_events: int = 2_000,
+        stuck_s: float = 20.0,
     ) -> None:
         self._connection, self._topics, self._inbox = connection, tuple(topics), inbox
         self._positions = dict(start or {})
         self._max_batch_events = max_batch_events
-        self._reader: WholeReader | None = None
+        self._stuck_s = stuck_s
+        self._taken = 0
+        self._waits_for_room = False
+        self.lag: int | None = None
         self.caught_up = asyncio.Event()
 
     async def run(self) -> None:
@@ -49,22 +57,15 @@ class Feed:
         """
         while True:
             try:
-                await self._read()
+                async with self._connection.reaching("reading"):
+                    await self._read()
             except KafkaUnavailableError as error:
+                self.lag = None
                 log.warning("reading_interrupted", topics=self._topics, error=str(error))
                 await asyncio.sleep(error.retry_after_s)
 
-    async def lag(self) -> int | None:
-        """Records that Kafka has and nobody has been given yet; None if Kafka does not say."""
-        reader = self._reader
-        if reader is None:
-            return None
-        try:
-            return await reader.lag()
-        except (KafkaUnavailableError, RuntimeError):
-            return None
-
     async def _read(self) -> None:
+        """Read until something fails, with one connection."""
         reader = WholeReader(
             connection=self._connection,
             topics=self._topics,
@@ -73,20 +74,52 @@ class Feed:
             client_id="alluvium-learner",
         )
         async with reader:
-            self._reader = reader
+            tasks = {asyncio.create_task(work) for work in (self._take(reader), self._guard(reader))}
             watch = asyncio.create_task(self._watch(reader))
             try:
-                async for batch in reader:
-                    await self._inbox.put(batch)
-                    self._positions[batch.topic, batch.partition] = batch.next_offset
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                self._reader = None
-                watch.cancel()
+                for task in (watch, *tasks):
+                    task.cancel()
+                await asyncio.wait({watch, *tasks})
+            for task in done:
+                task.result()
+
+    async def _take(self, reader: WholeReader) -> None:
+        async for batch in reader:
+            self._waits_for_room = True
+            await self._inbox.put(batch)
+            self._waits_for_room = False
+            self._taken += 1
+            self._positions[batch.topic, batch.partition] = batch.next_offset
 
     async def _watch(self, reader: WholeReader) -> None:
         await reader.caught_up.wait()
         await self._inbox.drained()
         self.caught_up.set()
+
+    async def _guard(self, reader: WholeReader) -> None:
+        """Keep the lag up to date, and notice when nothing comes though there is something: connections can hang.
+
+        Raises:
+            KafkaUnavailableError: If that lasts.
+        """
+        taken, moved_at = self._taken, time.monotonic()
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            try:
+                self.lag = await asyncio.wait_for(reader.lag(), self._stuck_s)
+            except (TimeoutError, KafkaUnavailableError):
+                self.lag = None
+            if self._taken != taken or self._waits_for_room or self.lag == 0:
+                taken, moved_at = self._taken, time.monotonic()
+            elif (waited_s := time.monotonic() - moved_at) > self._stuck_s:
+                raise KafkaUnavailableError(
+                    bootstrap_servers=self._connection.bootstrap_servers,
+                    doing="reading",
+                    cause=f"nothing came for {waited_s:.0f} s, lag {self.lag}",
+                    retry_after_s=1.0,
+                )
 
 
 async def first_offsets(connection: KafkaConnection, topic: str, known: Mapping[int, int]) -> dict[Partition, int]:

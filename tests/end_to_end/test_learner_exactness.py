@@ -18,7 +18,7 @@ from learners.releases import load_release, read_pointer
 from streams.events import ExpertUpdate, Metric, Release
 from streams.learning.round_records import read_rounds
 from streams.topics import EXPERTS_UPDATES, MODELS_RELEASES, QUALITY_METRICS, USERS_ERASURES
-from tests.brokers import EmbeddedBroker
+from tests.brokers import EmbeddedBroker, LocalKafka, RealBroker
 from tests.learner_driver import MOMENTS
 from tests.learner_runs import LearnerRun, Shop, interactions, targets
 
@@ -286,6 +286,30 @@ def test_what_retention_took_before_the_learner_read_it_is_counted(
     by_outcome = now["interactions_by_outcome"]
     assert by_outcome["truncated"] > 0
     assert by_outcome["truncated"] + by_outcome["observed"] == len(made)
+
+
+def test_a_learner_outlives_its_broker(local_kafka: LocalKafka, database_url: str, tmp_path: Path) -> None:
+    broker = RealBroker(local_kafka.bootstrap_servers, local_kafka)
+    try:
+        shop, made = Shop(broker, partitions=2), interactions(1_600, partitions=2)
+        run = LearnerRun(shop, postgres_url=database_url, data_dir=tmp_path / "data")
+        shop.happen(made[:800])
+        with running(run):
+            run.until(lambda now: now["interactions"] > 300)
+            local_kafka.kill()
+            time.sleep(2)
+            local_kafka.restart()
+            shop.happen(made[800:])
+            run.until(lambda now: now["interactions"] == len(made) and now["announcements_waiting"] == 0)
+            assert run.stop() == 0
+        state, position = run.checkpoint()
+        assert position.counts["observed"] == len(made)
+        assert state["interactions"] == targets(made)
+        figures = shop.read(QUALITY_METRICS, Metric)
+        windows = {each.interactions for each in figures if (each.metric, each.expert) == ("mrr", "mixture")}
+        assert sorted(windows) == list(range(100, targets(made) + 1, 100))
+    finally:
+        broker.close()
 
 
 def test_a_second_learner_of_the_same_deployment_says_so_and_ends(
