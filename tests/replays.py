@@ -59,6 +59,7 @@ def toy_settings(data_dir: Path, **groups: Any) -> Settings:
     small: dict[str, Any] = {
         "data_dir": data_dir,
         "model": {"width": 16, "layers": 1, "heads": 1, "history_length": 10, "text_encoder": "hash"},
+        "gate": {"window": 100},  # held out of what is learned
         "learning": {"round_interactions": 1_000, "epochs": 1, "first_epochs": 1, "checkpoint_interval_s": 1},
     }
     for name, group in groups.items():

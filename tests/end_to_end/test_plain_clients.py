@@ -46,11 +46,13 @@ def send_shop(kafka: Broker, *, events: int) -> None:
         **options(kafka),
         acks="all",
         enable_idempotence=kafka.kind == "real",
-        key_serializer=str.encode,
-        value_serializer=lambda value: json.dumps(value).encode(),
     )
+
+    def send(topic: str, key: str, value: dict[str, Any]) -> None:
+        producer.send(topic, key=key.encode(), value=json.dumps(value).encode())
+
     for item in ITEMS:
-        producer.send("catalog.items", key=item, value={"item_id": item, "title": f"Thing {item}", "price": 2.5})
+        send("catalog.items", item, {"item_id": item, "title": f"Thing {item}", "price": 2.5})
     begin = datetime(2026, 1, 31, tzinfo=UTC)
     for number in range(events):
         user = f"user-{number % 30}"
@@ -61,7 +63,7 @@ def send_shop(kafka: Broker, *, events: int) -> None:
             "event_type": ("view", "click", "purchase")[number % 3],
             "event_time": (begin + timedelta(seconds=number)).isoformat().replace("+00:00", "Z"),
         }
-        producer.send("clickstream.events", key=user, value=event)
+        send("clickstream.events", user, event)
     producer.flush()
     producer.close()
 
@@ -72,14 +74,13 @@ def read_until(kafka: Broker, enough: Callable[[dict[str, list[Any]]], bool]) ->
         **options(kafka),
         group_id="another-team",
         auto_offset_reset="earliest",
-        value_deserializer=lambda value: value if value is None else json.loads(value),
     )
     found: dict[str, list[Any]] = {topic: [] for topic in OUTPUTS}
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not enough(found) and time.monotonic() < deadline:
         for records in consumer.poll(timeout_ms=500).values():
             for record in records:
-                found[record.topic].append((record.key, record.value))
+                found[record.topic].append((record.key, json.loads(record.value)))
     consumer.close()
     return found
 
