@@ -36,7 +36,8 @@ def demo(
     quiet: options.Quiet = False,
 ) -> None:
     """A simulated shop with planted drift drives the real system; ends with a report."""
-    from infra.demo.run import DemoConfig, demo_settings, run_demo
+    from infra.demo.config import DemoConfig, demo_settings
+    from infra.demo.run import run_demo
     from infra.demo.view import View
 
     options.read(log_level="warning")  # the live view has the terminal

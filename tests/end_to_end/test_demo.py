@@ -67,7 +67,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_every_event_sent_is_in_the_ledger_with_its_outcome(demo: dict[str, Any]) -> None:
     events = demo["report"]["events"]
     assert events["sent"] > 1_000
@@ -77,7 +77,7 @@ def test_every_event_sent_is_in_the_ledger_with_its_outcome(demo: dict[str, Any]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_rankings_releases_and_quality_come_out(demo: dict[str, Any]) -> None:
     report = demo["report"]
     assert report["rankings"] > 50
@@ -88,7 +88,7 @@ def test_rankings_releases_and_quality_come_out(demo: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_every_drift_was_planted_and_visitors_reacted_to_published_rankings(demo: dict[str, Any]) -> None:
     report = demo["report"]
     assert [drift["planted"] for drift in report["drift"]["planted"]] == [True] * 3
@@ -96,7 +96,7 @@ def test_every_drift_was_planted_and_visitors_reacted_to_published_rankings(demo
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_the_report_lies_there_as_text_json_and_a_page(demo: dict[str, Any]) -> None:
     assert "DRIFT, planted against detected" in demo["output"]
     page = (demo["folder"] / "report.html").read_text(encoding="utf-8")
@@ -105,7 +105,7 @@ def test_the_report_lies_there_as_text_json_and_a_page(demo: dict[str, Any]) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_no_process_is_left_behind(demo: dict[str, Any]) -> None:
     assert len(demo["children"]) >= 4  # Kafka, Postgres, worker, learner
     assert left_behind(demo["children"]) == []

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from infra.demo.catalogue import write_catalogue
+from infra.demo.config import DEMO_SETTINGS, DemoConfig, demo_settings
 from infra.demo.drifts import plan_drifts
-from infra.demo.run import DEMO_SETTINGS, DemoConfig, demo_settings
 from infra.demo.shop import Shop
 from infra.demo.visitors import Visitors
 from infra.demo.website import Website, count_targets
