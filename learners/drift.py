@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from river.drift import ADWIN
 
+_NEWEST_BLOCKS = 10
+
 Worse = Literal["lower", "higher", "either"]
 
 
@@ -40,7 +42,7 @@ class DriftEvent:
     Args:
         metric: The figure, e.g. `hit_rate_10:mixture` or `feature:event_gap_log_s`.
         level: `value` (a report), `warning` or `alarm`.
-        value: The detector's mean now.
+        value: The figure's mean now: of the newest blocks, for reports since it last changed.
         baseline: Its mean before the change; None for reports.
         event_time_ms: Of the interaction.
         interactions: Interactions scored so far.
@@ -70,6 +72,7 @@ class Detector:
         self.not_finite = 0
         self._block: list[float] = []
         self._warming: list[float] = []
+        self._newest: list[float] = []  # means of the newest blocks
         self._unit = 0.0
         self._quiet_until = {"warning": 0, "alarm": 0}
 
@@ -95,15 +98,16 @@ class Detector:
         if not self._unit:
             self._warm_up(mean)
             return None
+        self._newest = [*self._newest[1 - _NEWEST_BLOCKS :], mean]
         before, before_lax = self.strict.estimation * self._unit, self.lax.estimation * self._unit
         self.strict.update(mean / self._unit)
         self.lax.update(mean / self._unit)
-        now, now_lax = self.strict.estimation * self._unit, self.lax.estimation * self._unit
+        now = sum(self._newest) / len(self._newest)  # ADWIN's own mean still holds much of what was before
         if self.strict.drift_detected and is_worse(before, now, worse) and self._speaks("alarm"):
             self._quiet_until["warning"] = self._quiet_until["alarm"]
             return "alarm", before, now
-        if self.lax.drift_detected and is_worse(before_lax, now_lax, worse) and self._speaks("warning"):
-            return "warning", before_lax, now_lax
+        if self.lax.drift_detected and is_worse(before_lax, now, worse) and self._speaks("warning"):
+            return "warning", before_lax, now
         return None
 
     def get_state(self) -> dict[str, Any]:
@@ -115,6 +119,7 @@ class Detector:
             "not_finite": self.not_finite,
             "block": list(self._block),
             "warming": list(self._warming),
+            "newest": list(self._newest),
             "unit": self._unit,
             "quiet_until": dict(self._quiet_until),
         }
@@ -125,6 +130,7 @@ class Detector:
         self.lax = pickle.loads(b64decode(state["lax"]))  # noqa: S301 - the same
         self.seen, self.not_finite, self._unit = state["seen"], state["not_finite"], state["unit"]
         self._block, self._warming = list(state["block"]), list(state["warming"])
+        self._newest = list(state["newest"])
         self._quiet_until = dict(state["quiet_until"])
 
     def _warm_up(self, mean: float) -> None:
