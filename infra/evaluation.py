@@ -102,7 +102,7 @@ def observations(log: LogFile[LoggedEvent], *, allowed_lateness_ms: int) -> Iter
 
 
 def _encode(items: Sequence[Mapping[str, Any]], encoder: Encoder, console: Console) -> None:
-    """Encode the catalogue ahead of the first round, which then finds the vectors in the cache, and show how far it is."""
+    """Encode the catalogue ahead of the first round, which finds the vectors in the cache, and show how far it is."""
     names = ("title", "description", "category", "brand", "attributes")
     texts = [item_text(**{name: item[name] for name in names}) for item in items]
     with _bar(console) as bar:

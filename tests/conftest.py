@@ -1,13 +1,16 @@
 """Fixtures that every package's tests share: brokers and databases, real ones, none of which outlives the run."""
 
+import logging
 import os
 import uuid
 from collections.abc import Iterator
 
 import psycopg
 import pytest
+import structlog
 from psycopg import sql
 
+from infra import logs
 from infra.embedded.postgres import EmbeddedPostgres
 from tests.brokers import ADDRESS_VARIABLE, Broker, EmbeddedBroker, LocalKafka, RealBroker
 
@@ -64,3 +67,16 @@ def database_url(postgres_url: str) -> Iterator[str]:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
         yield postgres_url.rsplit("/", 1)[0] + f"/{name}"
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def logs_restored() -> Iterator[None]:
+    """Every command sends the whole process's logs elsewhere; other tests must not notice."""
+    root, before = logging.getLogger(), {name: logging.getLogger(name).level for name in (*logs.QUIET, "py.warnings")}
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    for name, old in before.items():
+        logging.getLogger(name).setLevel(old)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()

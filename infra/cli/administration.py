@@ -28,9 +28,9 @@ Wait = Annotated[
 @topics_app.command("apply")
 def apply_topics(*, bootstrap_servers: options.BootstrapServers = None, wait: Wait = 0) -> None:
     """Create the topics that are missing, then check them all."""
+    settings = options.read(bootstrap_servers=bootstrap_servers)
     from streams import admin
 
-    settings = options.read(bootstrap_servers=bootstrap_servers)
     connection = _reachable(settings, wait)
     created = admin.apply(
         connection, partitions=settings.kafka.partitions, replication_factor=settings.kafka.replication_factor
@@ -41,10 +41,10 @@ def apply_topics(*, bootstrap_servers: options.BootstrapServers = None, wait: Wa
 @topics_app.command("verify")
 def verify_topics(*, bootstrap_servers: options.BootstrapServers = None, wait: Wait = 0) -> None:
     """Check that every topic exists as it is declared; change nothing."""
+    settings = options.read(bootstrap_servers=bootstrap_servers)
     from streams import admin
     from streams.errors import TopicMismatchError
 
-    settings = options.read(bootstrap_servers=bootstrap_servers)
     problems = admin.verify(
         _reachable(settings, wait),
         partitions=settings.kafka.partitions,
@@ -60,11 +60,11 @@ def apply_features(
     *, postgres_url: options.PostgresUrl = None, data_dir: options.DataDir = None, wait: Wait = 0
 ) -> None:
     """Create or update the feature tables, the ledger and Feast's registry."""
+    settings = options.read(postgres_url=postgres_url, data_dir=data_dir)
+    url = options.required_postgres(settings)
     from feature_store.apply import apply
     from feature_store.errors import StoreUnavailableError
 
-    settings = options.read(postgres_url=postgres_url, data_dir=data_dir)
-    url = options.required_postgres(settings)
     history_dir = settings.data_dir.absolute() / "history"
     give_up_s = time.monotonic() + wait
     while True:
@@ -85,6 +85,8 @@ def erase(
     bootstrap_servers: options.BootstrapServers = None,
 ) -> None:
     """Forget a person: their events up to now, their features, and what learners keep of them."""
+    settings = options.read(bootstrap_servers=bootstrap_servers)
+    options.required_kafka(settings)
     import msgspec
 
     from infra.deployment import kafka_connection
@@ -92,8 +94,6 @@ def erase(
     from streams.publisher import Publisher
     from streams.topics import USERS_ERASURES
 
-    settings = options.read(bootstrap_servers=bootstrap_servers)
-    options.required_kafka(settings)
     # a whole millisecond, and not before the newest event: event times are truncated to milliseconds
     now = datetime.fromtimestamp(math.ceil(time.time() * 1000) / 1000, tz=UTC)
     request = msgspec.json.encode(Erasure(user_id=user_id, requested_at=now))
@@ -117,11 +117,11 @@ def doctor(
     data_dir: options.DataDir = None,
 ) -> None:
     """Look at this installation and say what is wrong and what to do about it."""
-    from infra.doctor import examine
-
     settings = options.read(
         bootstrap_servers=bootstrap_servers, postgres_url=postgres_url, data_dir=data_dir, log_level="warning"
     )
+    from infra.doctor import examine
+
     findings = examine(settings)
     table = Table("check", "", "finding")
     signs = {"good": "[green]good[/]", "doubt": "[yellow]doubt[/]", "bad": "[red]bad[/]"}
@@ -134,11 +134,11 @@ def doctor(
 
 def _reachable(settings: Settings, patience_s: float) -> "KafkaConnection":
     """The connection to Kafka, once a broker answers; a broker may be starting beside us."""
+    options.required_kafka(settings)
     from infra.deployment import kafka_connection
     from streams.clients import cluster_id
     from streams.errors import KafkaUnavailableError
 
-    options.required_kafka(settings)
     connection = kafka_connection(settings)
     give_up_s = time.monotonic() + patience_s
     while True:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import typer
 
 from infra.cli import administration, models, runs, services
-from infra.errors import InfraError, SettingsError
+from infra.errors import InfraError
 from infra.processes import exit_on_sigterm
 
-FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_USAGE = 1, 2
 
 app = typer.Typer(
     name="alluvium",
@@ -48,7 +48,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     2
     """
     from feature_store.errors import FeatureStoreError
-    from learners.errors import LearnerError
+    from learners.errors import LearnerError, UnknownStrategyError
     from streams.errors import KafkaSettingsError, StreamsError
 
     try:
@@ -56,8 +56,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         app(args=None if arguments is None else list(arguments), prog_name="alluvium")
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else FAILED
-    except (InfraError, KafkaSettingsError) as error:
-        return _report(error, error.exit_code if isinstance(error, InfraError) else SettingsError.exit_code)
+    except InfraError as error:
+        return _report(error, error.exit_code)
+    except (KafkaSettingsError, UnknownStrategyError) as error:
+        return _report(error, WRONG_USAGE)
     except (StreamsError, LearnerError, FeatureStoreError) as error:
         return _report(error, FAILED)
     return 0

@@ -1,24 +1,21 @@
 """The command line: exit codes, one-line errors, and commands against real parts."""
 
 import json
-import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from kafka import KafkaConsumer
 
 from feature_store.apply import is_applied
-from infra import logs
 from infra.cli.app import run
 from infra.settings import leaves
 from streams.events import Erasure
 from streams.topics import USERS_ERASURES
 from tests.brokers import Broker
 
+pytestmark = pytest.mark.usefixtures("logs_restored")
 COMMANDS = (
     ["demo"],
     ["replay"],
@@ -43,19 +40,6 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for variable, _ in leaves():
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("ALLUVIUM_DATA_DIR", str(tmp_path / "data"))
-
-
-@pytest.fixture(autouse=True)
-def _logs_as_before() -> Iterator[None]:
-    """Every command sends the whole process's logs elsewhere; other tests must not notice."""
-    root, before = logging.getLogger(), {name: logging.getLogger(name).level for name in (*logs.QUIET, "py.warnings")}
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    for name, old in before.items():
-        logging.getLogger(name).setLevel(old)
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
