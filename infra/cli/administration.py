@@ -118,7 +118,7 @@ def doctor(
 ) -> None:
     """Look at this installation and say what is wrong and what to do about it."""
     settings = options.read(
-        bootstrap_servers=bootstrap_servers, postgres_url=postgres_url, data_dir=data_dir, log_level="warning"
+        bootstrap_servers=bootstrap_servers, postgres_url=postgres_url, data_dir=data_dir, calm=True
     )
     from infra.doctor import examine
 

@@ -27,7 +27,7 @@ def read(
     postgres_url: str | None = None,
     data_dir: Path | None = None,
     seed: int | None = None,
-    log_level: str | None = None,
+    calm: bool = False,
     **groups: Any,
 ) -> Settings:
     """Read the settings, options before environment, and send logs where they belong.
@@ -37,7 +37,7 @@ def read(
         postgres_url: As `postgres.url`.
         data_dir: The same.
         seed: The same.
-        log_level: The same.
+        calm: This process logs warnings only, because people watch its progress; processes it starts log as set.
         groups: Further groups of settings, as dicts.
 
     Raises:
@@ -48,10 +48,10 @@ def read(
         postgres={"url": postgres_url},
         data_dir=data_dir,
         seed=seed,
-        log_level=log_level,
         **groups,
     )
-    logs.configure(level=settings.log_level, form=settings.log_format)
+    calmer = "warning" if calm and settings.log_level in {"debug", "info"} else settings.log_level
+    logs.configure(level=calmer, form=settings.log_format)
     return settings
 
 

@@ -36,11 +36,11 @@ def demo(
     quiet: options.Quiet = False,
 ) -> None:
     """A simulated shop with planted drift drives the real system; ends with a report."""
+    options.read(calm=True)  # the live view has the terminal
     from infra.demo.config import DemoConfig, demo_settings
     from infra.demo.run import run_demo
     from infra.demo.view import View
 
-    options.read(log_level="warning")  # the live view has the terminal
     settings = demo_settings(
         kafka={"bootstrap_servers": bootstrap_servers}, postgres={"url": postgres_url}, data_dir=data_dir, seed=seed
     )
@@ -75,7 +75,7 @@ def replay(
         postgres_url=postgres_url,
         data_dir=data_dir,
         seed=seed,
-        log_level="warning",
+        calm=True,
     )
     from infra.replay.options import ReplayOptions
     from infra.replay.run import replay as run_replay
@@ -111,7 +111,7 @@ def evaluate(
     """Prequential evaluation without Kafka, seeded: score each event before learning from it."""
     _existing(events, "EVENTS")
     _existing(catalog, "--catalog")
-    settings = options.read(data_dir=data_dir, seed=seed, log_level="warning")
+    settings = options.read(data_dir=data_dir, seed=seed, calm=True)
     from infra.evaluation import evaluate as run_evaluation
 
     found = run_evaluation(
