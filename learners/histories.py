@@ -1,5 +1,6 @@
 """Everybody's last interactions, exact to the event, in bounded memory."""
 
+from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -28,11 +29,11 @@ EMPTY_PAST = Past(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 @dataclass(slots=True)
 class History:
-    """One person's last interactions, ordered by event time, then by arrival."""
+    """One person's last interactions, ordered by event time, then by arrival; about a kilobyte of fifty."""
 
-    items: list[int] = field(default_factory=list)
-    times_ms: list[int] = field(default_factory=list)
-    codes: list[int] = field(default_factory=list)
+    items: "array[int]" = field(default_factory=lambda: array("q"))
+    times_ms: "array[int]" = field(default_factory=lambda: array("q"))
+    codes: "array[int]" = field(default_factory=lambda: array("b"))
 
     def insert(self, item_index: int, time_ms: int, code: int, *, length: int) -> None:
         """Add one interaction, a late one at its place in time; drop the oldest beyond `length`."""
@@ -47,13 +48,11 @@ class History:
 
     def past(self) -> Past:
         """Return the target interactions as arrays."""
-        kept = [position for position, code in enumerate(self.codes) if is_target_code(code)]
-        if len(kept) == len(self.items):
-            return Past(np.array(self.items, np.int64), np.array(self.times_ms, np.int64))
-        return Past(
-            np.array([self.items[position] for position in kept], np.int64),
-            np.array([self.times_ms[position] for position in kept], np.int64),
-        )
+        items, times_ms = np.array(self.items, np.int64), np.array(self.times_ms, np.int64)
+        if all(map(is_target_code, self.codes)):
+            return Past(items, times_ms)
+        kept = np.fromiter(map(is_target_code, self.codes), np.bool_, len(items))
+        return Past(items[kept], times_ms[kept])
 
 
 class Histories:
@@ -125,4 +124,6 @@ class Histories:
         end = 0
         for user_id, length in zip(state["users"], state["lengths"].tolist(), strict=True):
             start, end = end, end + length
-            self._users[user_id] = History(items[start:end], times[start:end], codes[start:end])
+            self._users[user_id] = History(
+                array("q", items[start:end]), array("q", times[start:end]), array("b", codes[start:end])
+            )
