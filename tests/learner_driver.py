@@ -18,9 +18,10 @@ import torch
 
 from learners.encoder import HashEncoder
 from learners.gate import GateConfig
-from learners.learner import LearnerConfig
+from learners.learner import Learner, LearnerConfig
 from learners.model import ModelConfig
 from learners.round_input import RoundConfig
+from learners.shadow import Rollback
 from learners.triggers import TriggerConfig
 from streams.clients import KafkaConnection
 from streams.learner_process import run_learner
@@ -82,11 +83,22 @@ def kill_at(moment: str, *, times: int) -> None:
     setattr(owner, name, replaced)
 
 
+def find_fault_with(version: int) -> None:
+    """Let the shadow say that the predecessor of `version` was better."""
+
+    def should_roll_back(self: Learner) -> Rollback | None:
+        return Rollback(version - 1, "the test says so", {}) if self.ranker.model_version == version else None
+
+    Learner.should_roll_back = should_roll_back  # type: ignore[method-assign]
+
+
 def main(options: dict[str, Any]) -> int:
     """Run the learner until it is told to stop, or killed."""
     torch.set_num_threads(1)
     if options.get("kill_at"):
         kill_at(options["kill_at"], times=options.get("kill_at_time", 1))
+    if options.get("bad_version"):
+        find_fault_with(options["bad_version"])
     data_dir = Path(options["data_dir"])
     return asyncio.run(
         run_learner(

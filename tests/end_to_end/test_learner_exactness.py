@@ -211,6 +211,34 @@ def test_a_refused_candidate_never_serves_and_its_verdict_is_kept(
     assert run.checkpoint()[0]["model_version"] == 0
 
 
+def test_a_release_is_taken_back_by_the_learner_itself_and_by_people(
+    embedded_kafka: EmbeddedBroker, database_url: str, tmp_path: Path
+) -> None:
+    shop, made = Shop(embedded_kafka, partitions=1), interactions(1_800, partitions=1)
+    run = LearnerRun(shop, postgres_url=database_url, data_dir=tmp_path / "data", round_interactions=400, bad_version=2)
+    registry = Registry(postgres_url=database_url, root=run.data_dir / "models")
+    shop.happen(made[:600])
+    with running(run):
+        run.until(lambda now: now["rounds"]["passed"] == 1 and settled(now))
+        shop.happen(made[600:1_200])
+        run.until(lambda now: now["rollbacks"] == 1)
+        run.kill()  # it remembers that it went back
+    with running(run):
+        back = run.until(lambda now: now["sequence"] == 3 and settled(now) and now["interactions"] == 1_200)
+        assert (back["model_version"], back["rollbacks"]) == (1, 1)
+        shop.happen(made[1_200:])
+        run.until(lambda now: now["rounds"]["passed"] == 3 and settled(now))
+        registry.rollback(to_version=1, reason={"who": "a person"})
+        run.until(lambda now: now["sequence"] == 5)
+        assert run.stop() == 0
+    rows = [(row.sequence, row.kind, row.version) for row in registry.list()]
+    assert rows == [(1, "release", 1), (2, "release", 2), (3, "rollback", 1), (4, "release", 3), (5, "rollback", 1)]
+    assert {each.sequence for each in shop.read(MODELS_RELEASES, Release)} == {1, 2, 3, 4, 5}
+    state, position = run.checkpoint()
+    assert (position.sequence, position.counts["rollbacks"], state["model_version"]) == (5, 2, 1)
+    assert registry.list()[2].verdict["rollback"]["reason"] == "the test says so"
+
+
 def test_a_forgotten_person_is_gone_from_the_checkpoint_and_does_not_come_back(
     embedded_kafka: EmbeddedBroker, database_url: str, tmp_path: Path
 ) -> None:
@@ -309,7 +337,11 @@ def test_a_learner_outlives_its_broker(local_kafka: LocalKafka, database_url: st
         windows = {each.interactions for each in figures if (each.metric, each.expert) == ("mrr", "mixture")}
         assert sorted(windows) == list(range(100, targets(made) + 1, 100))
     finally:
-        broker.close()
+        janitor = RealBroker(
+            local_kafka.bootstrap_servers, local_kafka
+        )  # the first one's connection died with the broker
+        janitor._created = broker._created
+        janitor.close()
 
 
 def test_a_second_learner_of_the_same_deployment_says_so_and_ends(
