@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import faust
 
+from streams import collector
 from streams.batches import RecordBatch
 from streams.clients import KafkaConnection
 from streams.faust_app import batch_topic, make_app
@@ -146,6 +147,7 @@ async def run(*, transport: str, work: str, bootstrap_servers: str, postgres_url
         if worker is not None:
             for partition in range(await worker.publisher.partitions(CLICKSTREAM_EVENTS)):
                 await worker.start_offset(CLICKSTREAM_EVENTS, partition)
+    collector.calm()
     await app.start()
     await asyncio.wait_for(meter.finished.wait(), 600)
     return {"events": meter.done, "seconds": meter.seconds, "events_per_s": meter.done / meter.seconds}

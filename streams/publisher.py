@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.codec import lz4_encode
 from aiokafka.errors import KafkaError
 
 from streams.clients import KafkaConnection, describe
@@ -18,6 +19,10 @@ BATCH_BYTES = 256 * 1024  # before compression; a larger record travels alone
 RECORD_BYTES = 1024 * 1024 + DLQ_HEADROOM_BYTES  # Kafka's default for topics, and the headroom of dead letters
 RECORD_OVERHEAD_BYTES = 96  # batch and record headers around one record's key and value
 NULL_KEY = b""  # where keyless records go is of no importance; that they spread is not either, as none should come
+
+
+# aiokafka compresses at level 9: sixteen times the time of level 1 (1.8 against 0.11 us an event) for a tenth less
+lz4_encode.__defaults__ = (1,)
 
 
 class Outgoing(NamedTuple):

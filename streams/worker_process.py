@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from streams import collector
 from streams.app import worker_app
 from streams.clients import KafkaConnection
 from streams.health import HealthServer, Watchdog
@@ -56,6 +57,7 @@ async def run_worker(
         HealthPortError: If the address cannot be bound.
     """
     worker = await Worker.create(connection=connection, **worker_settings)
+    collector.calm()
     app = worker_app(
         worker,
         max_batch_events=max_batch_events,

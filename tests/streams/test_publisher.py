@@ -3,6 +3,7 @@ import os
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.codec import lz4_encode
 
 from streams.clients import KafkaConnection
 from streams.errors import EventTooLargeError, KafkaUnavailableError, NotDeliveredError, UnknownTopicError
@@ -152,3 +153,9 @@ async def send_slowly(publisher: Publisher, topic: str) -> None:
     for i in range(300):
         await publisher.send_runs(topic, {0: [(b"k", b"%d" % i)]})
         await asyncio.sleep(0.005)
+
+
+def test_batches_are_compressed_quickly() -> None:
+    payload = b"".join(b'{"user_id":"user-%d","event_type":"view"}' % number for number in range(1000))
+    assert lz4_encode(payload) == lz4_encode(payload, level=1)
+    assert len(lz4_encode(payload)) < len(payload) / 2
