@@ -123,9 +123,14 @@ class Examiner:
         if judgement.shared is not None:
             scores["shared_model"] = judgement.shared
         scores |= {name: opinion.features[feature] for name, feature in COMPONENTS.items()}
-        if not seen.rankable:
-            return dict.fromkeys(scores, MISSED)
-        return {name: rank_of(its_scores[1:], seen.item_index - 1) for name, its_scores in scores.items()}
+        ranks = dict.fromkeys(scores, MISSED)
+        if seen.rankable:
+            ranks = {name: rank_of(its_scores[1:], seen.item_index - 1) for name, its_scores in scores.items()}
+        if (
+            "shared_model" in ranks
+        ):  # scored from its first release on: compare on the same interactions
+            ranks |= {f"{name}_since_release": ranks[name] for name in ("mixture", "fast_memory")}
+        return ranks
 
     def get_state(self) -> dict[str, Any]:
         """Return everything; of the predecessor only its version, 0 for none."""

@@ -39,7 +39,11 @@ def test_a_report_says_what_came_of_every_expert_and_every_round() -> None:
         "popularity",
         "recency",
         "repeat",
+        "mixture_since_release",
+        "fast_memory_since_release",
     }
+    since = {report["quality"][name]["count"] for name in report["quality"] if name.endswith("_since_release")}
+    assert since == {report["quality"]["shared_model"]["count"]}
     for figures in report["quality"].values():
         assert set(figures) >= set(MEASURES)
         assert all(0 <= figures[name] <= 1 for name in MEASURES)
