@@ -134,7 +134,10 @@ def evaluate(
             "interactions": learner.interactions,
             "items": len(catalog) - 1,
             "wall_s": time.perf_counter() - started,
-            "quality": learner.totals(),
+            "quality": {
+                expert: figures | {"count": learner.examiner.quality.counts()[expert]}
+                for expert, figures in learner.totals().items()
+            },
             "rounds": rounds.done,
             "releases": len(rounds.versions),
             "rollbacks": rounds.rollbacks,

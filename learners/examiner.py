@@ -126,9 +126,7 @@ class Examiner:
         ranks = dict.fromkeys(scores, MISSED)
         if seen.rankable:
             ranks = {name: rank_of(its_scores[1:], seen.item_index - 1) for name, its_scores in scores.items()}
-        if (
-            "shared_model" in ranks
-        ):  # scored from its first release on: compare on the same interactions
+        if "shared_model" in ranks:  # scored from its first release on: compare on the same interactions
             ranks |= {f"{name}_since_release": ranks[name] for name in ("mixture", "fast_memory")}
         return ranks
 
