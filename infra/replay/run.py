@@ -1,6 +1,7 @@
 """One replay from beginning to end: start everything, send the log, kill on demand, drain, hold count against count."""
 
 import asyncio
+import logging
 import os
 import shutil
 import time
@@ -62,6 +63,7 @@ def replay(
         InfraError: Something did not start, or stopped moving.
     """
     begun_s = time.monotonic()
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)  # the witness's client tells of every busy moment
     event_log(options.events)  # what cannot be read is better known before anything starts
     catalog = catalog_file(options.catalog)
     settings = with_own_folder(settings)

@@ -86,7 +86,7 @@ def read_until(kafka: Broker, enough: Callable[[dict[str, list[Any]]], bool]) ->
 
 
 def test_events_go_in_and_rankings_drift_and_releases_come_out(running: Broker) -> None:
-    send_shop(running, events=900)
+    send_shop(running, events=1_500)  # a figure is reported every thousand
 
     def enough(found: dict[str, list[Any]]) -> bool:
         return all(found.values()) and any(ranking["model_version"] > 0 for _, ranking in found[OUTPUTS[0]])
