@@ -137,7 +137,7 @@ class LearnerRun:
             return {}
         return found
 
-    def until(self, reached: Callable[[dict[str, Any]], Any], *, timeout_s: float = 90.0) -> dict[str, Any]:
+    def until(self, reached: Callable[[dict[str, Any]], Any], *, timeout_s: float = 180.0) -> dict[str, Any]:
         """Wait until its progress is as wished."""
         give_up_at = time.monotonic() + timeout_s
         while not ((progress := self.progress()) and reached(progress)):
@@ -147,7 +147,7 @@ class LearnerRun:
             time.sleep(0.05)
         return progress
 
-    def until_killed(self, *, timeout_s: float = 90.0) -> None:
+    def until_killed(self, *, timeout_s: float = 180.0) -> None:
         """Wait until it has killed itself."""
         assert self.process is not None
         assert self.process.wait(timeout_s) == -signal.SIGKILL, self.log()

@@ -1,5 +1,6 @@
 """The learner process, killed at any moment: each interaction is learned once, each round is released once."""
 
+import asyncio
 import contextlib
 import json
 import random
@@ -13,16 +14,19 @@ import numpy as np
 import psutil
 import pytest
 
+from learners.encoder import HashEncoder
 from learners.registry import Registry
 from learners.releases import load_release, read_pointer
-from streams.events import ExpertUpdate, Metric, Release
+from streams.events import CatalogItem, ExpertUpdate, Metric, Release
+from streams.learning.feeds import live_keys
+from streams.learning.item_vectors import ITEM_VECTORS, decode_item_vector
 from streams.learning.round_records import read_rounds
-from streams.topics import EXPERTS_UPDATES, MODELS_RELEASES, QUALITY_METRICS, USERS_ERASURES
+from streams.topics import CATALOG_ITEMS, EXPERTS_UPDATES, MODELS_RELEASES, QUALITY_METRICS, USERS_ERASURES
 from tests.brokers import EmbeddedBroker, LocalKafka, RealBroker
-from tests.learner_driver import MOMENTS
+from tests.learner_driver import MOMENTS, TEXT_WIDTH
 from tests.learner_runs import LearnerRun, Shop, interactions, targets
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @contextlib.contextmanager
@@ -295,6 +299,35 @@ def test_workers_are_told_of_what_experts_learned_within_a_second(
     assert {f"item/{each.item_id}" for each in made if each.event_type != "return"} <= newest.keys()
     assert max(each.interactions for each in updates) == targets(made)
     assert max(each.updated_at_ms for each in updates) / 1000 < learned_at + 3.0
+
+
+def test_an_item_that_is_newer_than_the_release_reaches_workers_by_its_text(
+    embedded_kafka: EmbeddedBroker, database_url: str, tmp_path: Path
+) -> None:
+    shop, made = Shop(embedded_kafka, partitions=1), interactions(1_000, partitions=1)
+    run = LearnerRun(shop, postgres_url=database_url, data_dir=tmp_path / "data", round_interactions=400)
+    shop.happen(made[:500])
+    new = CatalogItem(item_id="new", title="thing 3 of kind 0")
+    with running(run):
+        run.until(lambda now: now["rounds"]["passed"] == 1 and settled(now))
+        assert vectors(shop) == {}  # the release knows every item that there is
+        shop.publish(CATALOG_ITEMS, {0: [("new", msgspec.json.encode(new))]})
+        give_up_at = time.monotonic() + 30
+        while not (found := vectors(shop)):
+            assert time.monotonic() < give_up_at
+            time.sleep(0.2)
+        assert found.keys() == {"new"}
+        assert np.array_equal(found["new"], HashEncoder(width=TEXT_WIDTH).encode([new.title])[0])
+        shop.happen(made[500:])
+        run.until(lambda now: now["rounds"]["passed"] == 2 and settled(now) and now["announcements_waiting"] == 0)
+        assert run.stop() == 0
+    assert b"item_vector/new" not in asyncio.run(live_keys(shop.connection))  # the second release knows it
+
+
+def vectors(shop: Shop) -> dict[str, Any]:
+    """Text vectors that workers have been told, by item_id."""
+    updates = shop.read(EXPERTS_UPDATES, ExpertUpdate)
+    return {each.key: decode_item_vector(each.payload) for each in updates if each.expert == ITEM_VECTORS}
 
 
 def test_what_retention_took_before_the_learner_read_it_is_counted(
