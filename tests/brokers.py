@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
@@ -27,15 +28,15 @@ KEEPER = "import shutil,subprocess,sys; sys.stdin.read(); subprocess.run([sys.ar
 KEEPER += "shutil.rmtree(sys.argv[2], ignore_errors=True)"
 
 
-class Broker:
+class Broker(ABC):
     """What every broker of the tests offers."""
 
     kind: Literal["embedded", "real"]
     bootstrap_servers: str
 
+    @abstractmethod
     def create_topics(self, topics: Mapping[str, int]) -> None:
         """Create topics by name, with their numbers of partitions; they vanish after the test."""
-        raise NotImplementedError
 
     def topic(self, name: str = "events", partitions: int = 4) -> str:
         """Create a topic that no other test uses and return its name."""

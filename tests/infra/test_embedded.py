@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -16,6 +14,7 @@ from kafka import KafkaConsumer, KafkaProducer
 from infra.embedded.kafka import EmbeddedKafka
 from infra.embedded.postgres import EmbeddedPostgres
 from tests.brokers import Broker
+from tests.waiting import is_running, wait_until
 
 OLD_API = (2, 3)  # the mock broker's answer to newer version requests cannot be decoded by kafka-python
 
@@ -76,7 +75,7 @@ def test_embedded_kafka_runs_alone_and_writes_its_address(tmp_path: Path) -> Non
     with subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as child:
-        _wait_until(address.exists)
+        wait_until(address.exists)
         assert address.read_text().startswith("127.0.0.1:")
         assert child.poll() is None
         child.terminate()
@@ -115,29 +114,15 @@ def test_embedded_parts_die_with_a_parent_that_is_killed() -> None:
         assert parent.stdout is not None
         pids = [int(word) for word in parent.stdout.readline().split()]
         assert len(pids) == 3
-        assert all(_is_running(pid) for pid in pids)
+        assert all(is_running(pid) for pid in pids)
         os.kill(parent.pid, signal.SIGKILL)
-    _wait_until(lambda: not any(_is_running(pid) for pid in pids))
+    wait_until(lambda: not any(is_running(pid) for pid in pids))
 
 
 def test_the_server_dies_with_a_keeper_that_is_killed() -> None:
     server = EmbeddedPostgres().start()
     os.kill(server.pid, signal.SIGKILL)
-    _wait_until(lambda: not _is_running(server.server_pid))
+    wait_until(lambda: not is_running(server.server_pid))
     server.stop()
     with EmbeddedPostgres():  # sweeps away what the killed keeper left
         pass
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _wait_until(condition: Callable[[], bool], patience_s: float = 10.0) -> None:
-    give_up = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < give_up, "it did not happen in time"
-        time.sleep(0.05)

@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.waiting import is_running, wait_until
 
 ENVIRONMENT = {
     "ALLUVIUM_MODEL__TEXT_ENCODER": "hash",
@@ -26,7 +26,7 @@ def test_no_process_and_no_database_outlives_a_demo(number: signal.Signals, tmp_
     nothing = subprocess.DEVNULL
     with subprocess.Popen(argv, env=environment, stdin=nothing, stdout=nothing, stderr=nothing) as demo:
         try:
-            _wait_until(lambda: demo.poll() is not None or _has_all_parts(demo.pid), patience_s=120)
+            wait_until(lambda: demo.poll() is not None or _has_all_parts(demo.pid), patience_s=120)
             assert demo.poll() is None, "it ended by itself"
             family = psutil.Process(demo.pid).children(recursive=True)
             (data,) = {_data_of(member) for member in family} - {None}
@@ -34,8 +34,8 @@ def test_no_process_and_no_database_outlives_a_demo(number: signal.Signals, tmp_
             demo.wait(60)
         finally:
             demo.kill()
-    _wait_until(lambda: not any(_is_running(member) for member in family), patience_s=30)
-    _wait_until(lambda: data is not None and not data.exists(), patience_s=30)
+    wait_until(lambda: not any(is_running(member.pid) for member in family))
+    wait_until(lambda: data is not None and not data.exists())
 
 
 def _has_all_parts(pid: int) -> bool:
@@ -55,17 +55,3 @@ def _command(member: psutil.Process) -> list[str]:
         return member.cmdline()
     except (psutil.NoSuchProcess, psutil.ZombieProcess):  # it ended while we looked
         return []
-
-
-def _is_running(member: psutil.Process) -> bool:
-    try:
-        return member.is_running() and member.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _wait_until(condition: Callable[[], bool], *, patience_s: float) -> None:
-    give_up = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < give_up, "it did not happen in time"
-        time.sleep(0.1)

@@ -5,15 +5,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from infra import processes
 from infra.errors import ProcessFailedError
 from infra.supervisor import Program, Supervisor
+from tests.waiting import is_running, wait_until
 
 SLEEPER = "import time; time.sleep(60)"
 STUBBORN = (
@@ -71,13 +71,13 @@ def test_a_killed_process_is_started_again_with_the_same_name(supervisor: Superv
     supervisor.start(python("sleeper", SLEEPER))
     first = supervisor.pids()["sleeper"]
     supervisor.kill("sleeper")
-    _wait_until(lambda: supervisor.pids().get("sleeper", first) != first)
+    wait_until(lambda: supervisor.pids().get("sleeper", first) != first)
     assert supervisor.restarts("sleeper") == 1
 
 
 def test_a_process_that_is_not_to_be_restarted_stays_down(supervisor: Supervisor) -> None:
     supervisor.start(python("once", "raise SystemExit(0)", restart=False))
-    _wait_until(lambda: not supervisor.pids())
+    wait_until(lambda: not supervisor.pids())
     time.sleep(0.3)
     supervisor.check()
     assert supervisor.restarts("once") == 0
@@ -95,23 +95,23 @@ def test_a_stopped_process_is_ended_all_the_same(supervisor: Supervisor) -> None
     pid = supervisor.pids()["sleeper"]
     supervisor.kill("sleeper", signal.SIGSTOP)
     supervisor.stop("sleeper")
-    assert not _is_running(pid)
+    assert not is_running(pid)
 
 
 def test_a_process_that_ignores_sigterm_is_killed(supervisor: Supervisor) -> None:
     supervisor.start(python("stubborn", STUBBORN))
     pid = supervisor.pids()["stubborn"]
-    _wait_until(lambda: "deaf" in supervisor.log_tail("stubborn"))
+    wait_until(lambda: "deaf" in supervisor.log_tail("stubborn"))
     supervisor.stop("stubborn", patience_s=0.3)
-    assert not _is_running(pid)
+    assert not is_running(pid)
 
 
 def test_children_of_a_killed_process_go_with_it(supervisor: Supervisor) -> None:
     supervisor.start(python("parent", WITH_CHILD, restart=False))
-    _wait_until(lambda: supervisor.log_tail("parent") != "")
+    wait_until(lambda: supervisor.log_tail("parent") != "")
     grandchild = int(supervisor.log_tail("parent"))
     supervisor.kill("parent")
-    _wait_until(lambda: not _is_running(grandchild))
+    wait_until(lambda: not is_running(grandchild))
 
 
 def test_a_name_is_used_once(supervisor: Supervisor) -> None:
@@ -131,7 +131,7 @@ def test_an_error_in_the_run_ends_every_process(tmp_path: Path) -> None:
 
     with pytest.raises(ZeroDivisionError):
         run()
-    assert not _is_running(pids["sleeper"])
+    assert not is_running(pids["sleeper"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -141,26 +141,12 @@ def test_no_signal_to_the_run_leaves_a_process_behind(number: signal.Signals, tm
         assert run.stdout is not None
         pids = [int(word) for word in run.stdout.readline().split()]
         assert len(pids) == 2
-        assert all(_is_running(pid) for pid in pids)
+        assert all(is_running(pid) for pid in pids)
         os.kill(run.pid, number)
-    _wait_until(lambda: not any(_is_running(pid) for pid in pids))
+    wait_until(lambda: not any(is_running(pid) for pid in pids))
 
 
 def _check_until_it_fails(supervisor: Supervisor) -> None:
     for _ in range(200):
         supervisor.check()
-        time.sleep(0.05)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _wait_until(condition: Callable[[], bool], patience_s: float = 15.0) -> None:
-    give_up = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < give_up, "it did not happen in time"
         time.sleep(0.05)
