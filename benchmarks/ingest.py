@@ -14,6 +14,7 @@ import platform
 import random
 import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -68,6 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--bootstrap-servers", help="a real broker to measure on; default: one is started if it can be")
     parser.add_argument("--embedded-only", action="store_true", help="leave the real broker and the peer out")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that brokers and databases end with us
     size = TOY if options.toy else FULL
     console = Console()
     runs: dict[str, dict[str, Any]] = {}
@@ -272,11 +274,11 @@ def fresh_database(postgres_url: str) -> Iterator[str]:
     """A database for one run."""
     name = f"bench_{os.getpid()}_{random.getrandbits(32)}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        connection.execute(f"CREATE DATABASE {name}")
         try:
             yield postgres_url.rsplit("/", 1)[0] + f"/{name}"
         finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def machine() -> dict[str, Any]:
