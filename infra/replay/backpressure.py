@@ -11,6 +11,7 @@ from streams.replayer import Sent
 POLL_S = 0.05
 EMBEDDED_PARTITION_BYTES = 5 * 1024 * 1024  # what the embedded broker keeps (PITFALLS 3)
 SAFE_SHARE = 0.4  # of it may be unread; the rest is for what the estimate does not see
+ROUNDS_AHEAD = 1.5  # while one round runs, the next may gather, and half of another so that nobody idles when it ends
 INTERACTION_GROWTH = 1.6  # an interaction as JSON is this much larger than its event, at most
 
 
@@ -24,7 +25,8 @@ class Consumed:
     rejected: int = 0  # of these; dead letters
     by_item: int = 0  # applied ones that are in item features too
     learned: int | None = None  # interactions the learner has applied; None: nobody knows at the moment
-    rounds_behind: int = 0  # rounds triggered and not ended, the running one included
+    since_trigger: int = 0  # of these, those that came after the last round was triggered
+    rounds_behind: int = 0  # rounds due and not ended, the running one included
 
     @property
     def events(self) -> int:
@@ -81,8 +83,8 @@ class BackPressure:
 
         >>> async def nobody() -> Consumed: ...
         >>> pressure = BackPressure(consumed=nobody, embedded=True, round_interactions=8_000)
-        >>> far_ahead = Consumed(by_partition={0: 9_000}, applied=9_000, learned=1_000)
-        >>> pressure.reason(Sent(events=9_001), 500, far_ahead)
+        >>> far_ahead = Consumed(by_partition={0: 19_000}, applied=19_000, learned=15_000, since_trigger=8_000)
+        >>> pressure.reason(Sent(events=19_001), 500, far_ahead)
         'the learner, which is a round behind'
         """
         unread = {
@@ -92,8 +94,8 @@ class BackPressure:
         if self.round_interactions is not None:
             if consumed.learned is None:
                 return "the learner, which does not answer"
-            behind = in_flight + consumed.interactions - consumed.learned
-            if consumed.rounds_behind > 1 or behind > self.round_interactions:
+            gathering = in_flight + consumed.interactions - consumed.learned + consumed.since_trigger
+            if gathering > self.round_interactions * ROUNDS_AHEAD:
                 return "the learner, which is a round behind"
         if not self.embedded or not in_flight:
             return None

@@ -81,7 +81,8 @@ def consumed_of(
     >>> ledger = {"clickstream.events": {"counts": {"applied": 7, "late": 1}, "next_offset": {0: 9}}}
     >>> learner = {"interactions": 5, "round_running": True, "since_last_trigger": 2_500}
     >>> consumed_of(ledger, {}, learner, round_interactions=1_000)
-    Consumed(by_partition={0: 9}, applied=7, late=1, rejected=0, by_item=0, learned=5, rounds_behind=3)
+    Consumed(by_partition={0: 9}, applied=7, late=1, rejected=0, by_item=0, learned=5, since_trigger=2500,
+             rounds_behind=3)
     """
     events, earlier = (side.get(CLICKSTREAM_EVENTS, {}) for side in (ledger, before))
     past = earlier.get("next_offset", {})
@@ -100,6 +101,7 @@ def consumed_of(
         rejected=since(CLICKSTREAM_EVENTS, "rejected"),
         by_item=since(INTERACTIONS_BY_ITEM, "applied"),
         learned=None if learner is None else learned_by(learner),
+        since_trigger=0 if learner is None else int(learner["since_last_trigger"]),
         rounds_behind=0
         if learner is None
         else bool(learner["round_running"]) + int(learner["since_last_trigger"]) // round_interactions,
