@@ -21,7 +21,7 @@ from streams.transport import committed_offsets
 from streams.validation import validate
 from streams.worker import Worker
 
-MAX_BATCH = 5_000
+MAX_BATCH = 20_000
 WITHIN_S = 0.1
 SKEW_MS = 300_000
 

@@ -65,7 +65,7 @@ class PostgresSettings(Group):
 class IngestSettings(Group):
     """From bytes to features."""
 
-    max_batch_events: int = Field(5_000, ge=1, le=100_000, description="most events in one flush")
+    max_batch_events: int = Field(20_000, ge=1, le=100_000, description="most events in one flush")
     linger_ms: int = Field(100, ge=0, le=1_000, description="how long a flush waits to fill up")
     allowed_lateness_s: int = Field(3_600, ge=0, le=30 * 86_400, description="older than the user's newest event: late")
     allowed_skew_s: int = Field(300, ge=0, le=86_400, description="further ahead of its Kafka timestamp: rejected")

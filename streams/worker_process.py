@@ -29,7 +29,7 @@ async def run_worker(
     http_host: str,
     http_port: int,
     port_file: Path | None = None,
-    max_batch_events: int = 5_000,
+    max_batch_events: int = 20_000,
     linger_ms: int = 100,
     session_timeout_s: float = 45.0,
     instance_id: str | None = None,
