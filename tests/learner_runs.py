@@ -1,6 +1,7 @@
 """A small learner process for tests: what it reads, how it is started and killed, and what it leaves behind."""
 
 import asyncio
+import contextlib
 import json
 import random
 import signal
@@ -17,9 +18,10 @@ import psutil
 
 from infra import processes
 from learners.checkpoint import load_state
+from learners.errors import CorruptCheckpointError
 from streams.clients import KafkaConnection
 from streams.events import CatalogItem, Interaction
-from streams.learning.checkpoint import Checkpoints
+from streams.learning.checkpoint import POSITION, STATE
 from streams.learning.position import Position
 from streams.publisher import Publisher
 from streams.reader import WholeReader
@@ -177,8 +179,11 @@ class LearnerRun:
 
     def checkpoint(self) -> tuple[dict[str, Any], Position]:
         """The newest checkpoint: the learner's state, and its position."""
-        found = Checkpoints(self.data_dir / "checkpoints").newest()
-        assert found is not None
-        state = load_state(found[0])
-        assert state is not None
-        return state["learner"], found[1]
+        for _ in range(50):  # a running learner may replace it while it is read
+            folders = sorted((self.data_dir / "checkpoints").glob("[0-9]*"))
+            with contextlib.suppress(OSError, IndexError, CorruptCheckpointError):
+                position = msgspec.json.decode((folders[-1] / POSITION).read_bytes(), type=Position)
+                if (state := load_state(folders[-1] / STATE)) is not None:
+                    return state["learner"], position
+            time.sleep(0.05)
+        raise AssertionError(f"no readable checkpoint in {self.data_dir}")
