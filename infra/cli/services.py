@@ -1,10 +1,13 @@
 """`alluvium worker` and `alluvium learner`: the processes, as a supervisor, compose or Kubernetes starts them."""
 
 import asyncio
+import os
 
 import typer
 
 from infra.cli import options
+
+LEARNER_NICENESS = 5  # where cores are scarce, features and rankings come before learning; its rounds inherit it
 
 
 def worker(
@@ -44,5 +47,6 @@ def learner(
     from infra.composition import learner_arguments
     from streams.learner_process import run_learner
 
+    os.nice(LEARNER_NICENESS)
     torch.set_num_threads(settings.learning.threads)
     raise typer.Exit(asyncio.run(run_learner(**learner_arguments(settings))))
