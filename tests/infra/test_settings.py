@@ -19,7 +19,7 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_defaults_are_the_documented_ones() -> None:
     settings = load_settings()
     assert settings.kafka.bootstrap_servers is None
-    assert settings.ingest.max_batch_events == 5000
+    assert settings.ingest.max_batch_events == 20_000
     assert settings.data_dir == Path("alluvium-data")
 
 
