@@ -2,7 +2,7 @@
 
 import msgspec
 
-from streams.events import Erasure
+from streams.events import Erasure, to_ms
 
 _decode = msgspec.json.Decoder(Erasure).decode
 
@@ -46,4 +46,4 @@ def decode_erasure(value: bytes) -> tuple[str, int]:
         msgspec.MsgspecError: If the bytes are not an erasure.
     """
     erasure = _decode(value)
-    return erasure.user_id, int(erasure.requested_at.timestamp() * 1000)
+    return erasure.user_id, to_ms(erasure.requested_at)

@@ -22,6 +22,18 @@ Quantity = Annotated[float, Meta(gt=-1e9, lt=1e9)]
 Position = Annotated[int, Meta(ge=0, lt=1_000_000)]
 
 
+HALF_A_MICROSECOND_MS = 5e-4  # a moment has whole microseconds; its float seconds may fall just short of them
+
+
+def to_ms(moment: datetime) -> int:
+    """Milliseconds since 1970 of a moment, what is finer cut off.
+
+    >>> to_ms(datetime.fromisoformat("2026-01-31T12:00:00.123999+00:00"))
+    1769860800123
+    """
+    return int(moment.timestamp() * 1000 + HALF_A_MICROSECOND_MS)
+
+
 class Wire(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """What every record carries."""
 

@@ -7,7 +7,7 @@ import msgspec
 
 from streams.batches import RecordBatch
 from streams.decoding import decode
-from streams.events import ClickstreamEvent, Interaction
+from streams.events import ClickstreamEvent, Interaction, to_ms
 
 CONFLUENT_MAGIC = 0  # "magic byte, 4-byte schema id" in front of what a schema-registry serializer wrote (PITFALLS 6)
 CONFLUENT_PREFIX_BYTES = 5
@@ -75,7 +75,7 @@ def validate(records: RecordBatch, *, allowed_skew_ms: int) -> tuple[list[Intera
     for place, (offset, key, value, appended_at_ms) in enumerate(columns):
         try:
             event = decode_event(value)
-            event_time_ms = int(event.event_time.timestamp() * 1000)
+            event_time_ms = to_ms(event.event_time)
             _check(event, key, ahead_ms=event_time_ms - appended_at_ms, allowed_skew_ms=allowed_skew_ms)
             accepted.append(
                 Interaction(

@@ -1,11 +1,14 @@
+import random
+from datetime import UTC, datetime, timedelta
+
 import msgspec
 import pytest
 
 from streams.batches import RecordBatch
 from streams.dead_letters import headers_of, letters
-from streams.events import Interaction
+from streams.events import Interaction, to_ms
 from streams.ingest import Outcome, beyond
-from streams.validation import explain, validate
+from streams.validation import EPOCH, explain, validate
 
 NOW_MS = 1_769_860_800_000  # 2026-01-31T12:00:00Z
 GOOD = {
@@ -132,3 +135,14 @@ def test_interactions_leave_in_offset_order_and_late_ones_do_not_reach_item_feat
         (b"mug", 12),
     ]
     assert outcome.counts()["received"] == 3
+
+
+def test_no_millisecond_is_lost_on_the_way_from_text() -> None:
+    start = datetime(1971, 1, 1, tzinfo=UTC)
+    rng = random.Random(3)
+    for _ in range(20_000):
+        micros = rng.randrange(80 * 365 * 24 * 3600 * 10**6)
+        moment = start + timedelta(microseconds=micros)
+        assert to_ms(moment) == (moment - EPOCH) // timedelta(milliseconds=1)
+        whole = start + timedelta(milliseconds=micros // 1000)
+        assert to_ms(whole) == (whole - EPOCH) // timedelta(milliseconds=1)
