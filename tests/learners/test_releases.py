@@ -3,6 +3,7 @@
 import json
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -166,26 +167,29 @@ def test_what_a_kill_left_behind_is_swept(tmp_path: Path) -> None:
     assert sweep(tmp_path / "absent") == []
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """Let no file grow beyond 64 bytes; Python ignores SIGXFSZ, so writes fail as on a full disk."""
+    """Let no file grow beyond 64 bytes; Python ignores SIGXFSZ, so writes fail as on a full disk.
+
+    Around the failing call alone: the limit holds for pytest's own output too, wherever that is a file.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("full_disk")
 def test_a_disk_that_takes_no_more_is_a_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ReleaseWriteError, match=r"release: .*File too large; the incumbent is untouched"):
+    with full_disk(), pytest.raises(ReleaseWriteError, match=r"release: .*File too large; the incumbent is untouched"):
         save(tmp_path / "release")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("full_disk")
 def test_a_pointer_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     write_pointer(tmp_path, Pointer(version=1, sequence=1))
-    with pytest.raises(ReleaseWriteError, match="CURRENT"):
+    with full_disk(), pytest.raises(ReleaseWriteError, match="CURRENT"):
         write_whole(tmp_path / "CURRENT", b"x" * 100)
     assert read_pointer(tmp_path) == Pointer(version=1, sequence=1)
     assert [path.name for path in tmp_path.iterdir()] == ["CURRENT"]
