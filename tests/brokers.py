@@ -20,6 +20,7 @@ from kafka.errors import KafkaError
 
 from infra import processes
 from infra.embedded.kafka import EmbeddedKafka
+from tests.waiting import wait_until
 
 KAFKA_SH = Path(__file__).parents[2] / "shared" / "kafka" / "kafka.sh"
 ADDRESS_VARIABLE = "ALLUVIUM_TEST_BOOTSTRAP_SERVERS"
@@ -79,12 +80,14 @@ class RealBroker(Broker):
         new = [NewTopic(name, partitions, 1) for name, partitions in topics.items()]
         self._admin.create_topics(new)
         self._created |= topics.keys()
+        wait_until(lambda: topics.keys() <= set(self._admin.list_topics()))  # who asks next must find them
 
     def adopt_all_topics(self) -> None:
         """Remove after the test whatever topics it makes by other means."""
         self._before = set(self._admin.list_topics())
 
     def close(self) -> None:
+        wait_until(self._answers)  # a test may have killed it and started it again
         if self._before is not None:
             made = set(self._admin.list_topics()) - self._before
             self._created |= {name for name in made if not name.startswith("__")}  # the broker's own stay
@@ -95,6 +98,16 @@ class RealBroker(Broker):
             with contextlib.suppress(KafkaError):  # still has a member that is just leaving
                 self._admin.delete_groups([group])
         self._admin.close()
+
+    def _answers(self) -> bool:
+        try:
+            self._admin.list_topics()
+        except KafkaError:
+            self._admin.close()
+            with contextlib.suppress(KafkaError):
+                self._admin = KafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
+            return False
+        return True
 
     def _group_ids(self) -> set[str]:
         return {str(group["group_id"]) for group in self._admin.list_groups()}
