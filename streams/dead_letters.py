@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 
+from streams.publisher import Outgoing
 from streams.topics import DLQ_SUFFIX
 from streams.validation import RejectedEvent
 
 # Kafka Connect's names, which DLQ tools already know; `exception.message` states the reason.
 HEADER_PREFIX = "__connect.errors."
+KEPT_VALUE_BYTES, KEPT_KEY_BYTES = 512 * 1024, 64 * 1024  # of a letter too large to send whole
 
 Headers = list[tuple[str, bytes]]
 
@@ -32,3 +34,17 @@ def headers_of(rejected: RejectedEvent) -> Headers:
 def letters(rejected: Iterable[RejectedEvent]) -> list[tuple[str, int, bytes | None, bytes | None, Headers]]:
     """Records for the publisher: (topic, partition, key, value, headers); a letter keeps its source's partition."""
     return [(r.topic + DLQ_SUFFIX, r.partition, r.key, r.value, headers_of(r)) for r in rejected]
+
+
+def shortened(letter: Outgoing) -> Outgoing:
+    """A letter that is too large for Kafka, cut to what fits; a header says how large the original is.
+
+    The original itself is still at the topic, partition and offset that the headers name.
+
+    >>> cut = shortened(Outgoing("t.dlq", 0, b"k", b"x" * 2_000_000, ()))
+    >>> len(cut.value), dict(cut.headers)
+    (524288, {'__connect.errors.value.bytes': b'2000000'})
+    """
+    value, key = letter.value or b"", letter.key or b""
+    headers = [*letter.headers, (HEADER_PREFIX + "value.bytes", str(len(value)).encode())]
+    return letter._replace(key=key[:KEPT_KEY_BYTES], value=value[:KEPT_VALUE_BYTES], headers=headers)

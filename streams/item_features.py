@@ -7,7 +7,7 @@ import msgspec
 from feature_store.flush import ItemFeatures, PartitionFlush
 from streams import worker_metrics
 from streams.batches import RecordBatch
-from streams.dead_letters import letters
+from streams.dead_letters import letters, shortened
 from streams.events import Interaction
 from streams.ingest import beyond
 from streams.publisher import Publisher
@@ -65,7 +65,7 @@ class ItemIngest:
             highest[interaction.partition] = interaction.offset
             self.features.apply(batch.partition, interaction.item_id, interaction.event_type, interaction.event_time_ms)
             applied.append(interaction)
-        await self._publisher.send(letters(rejected))
+        await self._publisher.send(letters(rejected), shorten=shortened)
         flush = PartitionFlush(
             topic=batch.topic,
             partition=batch.partition,

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from streams.dead_letters import letters
+from streams.dead_letters import letters, shortened
 from streams.ingest import Outcome
 from streams.publisher import Publisher
 from streams.topics import INTERACTIONS_BY_ITEM, INTERACTIONS_VALIDATED
@@ -31,5 +31,5 @@ class Outbox:
         await asyncio.gather(
             self._publisher.send_runs(INTERACTIONS_VALIDATED, {outcome.records.partition: by_user}),
             self._publisher.send_keyed(INTERACTIONS_BY_ITEM, by_item),
-            self._publisher.send(letters(outcome.rejected)),
+            self._publisher.send(letters(outcome.rejected), shorten=shortened),
         )

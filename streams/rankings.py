@@ -10,7 +10,7 @@ from learners.ranker import Ranked, RankRequest
 from streams import worker_metrics
 from streams.active_users import Activity
 from streams.batches import RecordBatch
-from streams.dead_letters import letters
+from streams.dead_letters import letters, shortened
 from streams.events import RankedItem, Ranking, RankingRequest
 from streams.publisher import Publisher
 from streams.recommender import Recommender
@@ -98,7 +98,7 @@ class Rankings:
             for request, ranked in zip(requests, rankings, strict=True)
         ]
         await self._publish(records, cause="request")
-        await self._publisher.send(letters(rejected))
+        await self._publisher.send(letters(rejected), shorten=shortened)
 
     async def _states(self, partition: int, user_ids: Sequence[str]) -> dict[str, UserState]:
         cached = {u: state for u in user_ids if (state := self._users.state(partition, u)) is not None}

@@ -15,7 +15,7 @@ from streams import worker_metrics
 from streams.active_users import ActiveUsers
 from streams.batches import RecordBatch
 from streams.clients import KafkaConnection, cluster_id
-from streams.dead_letters import letters
+from streams.dead_letters import letters, shortened
 from streams.erasures import decode_erasure
 from streams.item_features import ItemIngest
 from streams.outbox import Outbox
@@ -207,7 +207,7 @@ class Worker:
             log.warning("shared_record_rejected", topic=letter.topic, offset=letter.offset, reason=letter.reason)
         mine = [r for r in rejected if (CLICKSTREAM_EVENTS, r.partition) in self.owned]
         if mine:
-            await self.publisher.send(letters(mine))
+            await self.publisher.send(letters(mine), shorten=shortened)
 
     # What it says of itself
 

@@ -5,9 +5,10 @@ import msgspec
 import pytest
 
 from streams.batches import RecordBatch
-from streams.dead_letters import headers_of, letters
+from streams.dead_letters import headers_of, letters, shortened
 from streams.events import Interaction, to_ms
 from streams.ingest import Outcome, beyond
+from streams.publisher import Outgoing
 from streams.validation import EPOCH, explain, validate
 
 NOW_MS = 1_769_860_800_000  # 2026-01-31T12:00:00Z
@@ -146,3 +147,12 @@ def test_no_millisecond_is_lost_on_the_way_from_text() -> None:
         assert to_ms(moment) == (moment - EPOCH) // timedelta(milliseconds=1)
         whole = start + timedelta(milliseconds=micros // 1000)
         assert to_ms(whole) == (whole - EPOCH) // timedelta(milliseconds=1)
+
+
+def test_a_letter_too_large_for_kafka_is_cut_and_says_how_large_it_was() -> None:
+    _, rejected = validate(batch(b"{" + b"x" * 3_000_000, key=b"k" * 200_000), allowed_skew_ms=1_000)
+    cut = shortened(Outgoing(*letters(rejected)[0]))
+    assert cut.value == rejected[0].value[:524_288]  # type: ignore[index]
+    assert len(cut.key or b"") == 65_536
+    assert dict(cut.headers)["__connect.errors.value.bytes"] == b"3000001"
+    assert dict(cut.headers)["__connect.errors.offset"] == b"10"
