@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, TopicPartition
 
 from feature_store.apply import apply
 from streams.app import worker_app
@@ -77,16 +78,20 @@ async def until(condition: Any, what: str, timeout_s: float = 30.0) -> None:
         raise AssertionError(f"waited {timeout_s:g} s in vain until {what}") from None
 
 
-def consumed(broker: Broker, topic: str, *, timeout_ms: int = 1_500) -> list[Any]:
-    """All records of a topic, read by a client that is not ours."""
-    consumer = KafkaConsumer(
-        topic,
-        bootstrap_servers=broker.bootstrap_servers,
-        auto_offset_reset="earliest",
-        consumer_timeout_ms=timeout_ms,
-        **({"api_version": (2, 3)} if broker.kind == "embedded" else {}),
-    )
+def consumed(broker: Broker, topic: str, *, patience_s: float = 30.0) -> list[Any]:
+    """All records that a topic holds now, read by a client that is not ours."""
+    options = {"api_version": (2, 3)} if broker.kind == "embedded" else {}
+    consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap_servers, auto_offset_reset="earliest", **options)
     try:
-        return list(consumer)
+        partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        ends = consumer.end_offsets(partitions)
+        records: list[Any] = []
+        give_up = time.monotonic() + patience_s
+        while any(consumer.position(partition) < end for partition, end in ends.items()):
+            assert time.monotonic() < give_up, f"read {len(records)} records of {topic}, not up to {ends}"
+            records += [record for run in consumer.poll(timeout_ms=200).values() for record in run]
+        return records
     finally:
         consumer.close()
