@@ -230,9 +230,7 @@ async def test_a_worker_that_leaves_hands_its_partitions_on_without_a_gap(
         await until(lambda: set(first.values()) | set(seen) == {b"%d" % i for i in range(total)})
     repeated = len(first.values()) + len(seen) - total
     assert repeated >= 0  # delivery is at least once
-    if (
-        kafka.kind == "real"
-    ):  # the embedded broker refuses commits while a group rebalances, so there all may come again
+    if kafka.kind == "real":  # the embedded one refuses commits while a group rebalances: all may come again
         assert repeated <= 2 * 2 * 50  # what was in work when it left
 
 
