@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
@@ -93,6 +94,7 @@ def stock_app(connection: KafkaConnection, meter: Meter, work: Work) -> Any:
         f"bench-{uuid4()}",
         broker=f"kafka://{connection.bootstrap_servers}",
         autodiscover=False,
+        datadir=f"{tempfile.gettempdir()}/alluvium-faust",
         key_serializer="raw",
         value_serializer="raw",
         broker_max_poll_records=MAX_BATCH,

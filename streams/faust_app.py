@@ -1,6 +1,7 @@
 """A Faust app with the settings that this project needs; why each is there stands beside it."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any
 
@@ -95,6 +96,7 @@ def make_app(
         broker_credentials=connection.faust_credentials(),
         broker_client_id=app_id,
         autodiscover=False,
+        datadir=f"{tempfile.gettempdir()}/alluvium-faust",  # of tables, which we have none of; else made where we stand
         key_serializer="raw",  # a payload that Faust fails to decode stops its agent for good; agents decode themselves
         value_serializer="raw",
         Stream=SettledStream,
