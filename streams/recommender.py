@@ -4,7 +4,7 @@ Everything here runs on the ranking thread, one call after another, so a ranking
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -153,7 +153,3 @@ class Recommender:
         self.swaps.append(swap)
         log.info("release_swapped", version=swap.version, sequence=swap.sequence, kind=swap.kind)
         return swap
-
-    def known(self, item_ids: Iterable[str]) -> list[str]:
-        """Those of `item_ids` that the catalogue lists."""
-        return [item_id for item_id in item_ids if self.catalog.index_of(item_id)]

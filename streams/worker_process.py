@@ -20,7 +20,6 @@ log = structlog.get_logger(__name__)
 
 STOP_DEADLINE_S = 45.0
 EXIT_CRASHED = 1
-FIRST_REBALANCE_S = 30.0
 
 
 async def run_worker(
