@@ -125,15 +125,4 @@ def beyond(records: RecordBatch, next_offset: int | None) -> RecordBatch | None:
     if next_offset is None or records.first_offset >= next_offset:
         return records
     known = sum(offset < next_offset for offset in records.offsets)
-    if known == len(records):
-        return None
-    return RecordBatch(
-        topic=records.topic,
-        partition=records.partition,
-        offsets=records.offsets[known:],
-        keys=records.keys[known:],
-        values=records.values[known:],
-        timestamps_ms=records.timestamps_ms[known:],
-        position=records.position,
-        truncated=records.truncated,
-    )
+    return None if known == len(records) else records.tail(known)
