@@ -10,7 +10,13 @@ import psycopg
 
 from feature_store.cache import StateCache
 from feature_store.connection import PASSING, checked_project, connect, translated
-from feature_store.errors import FeatureSettingError, NotAppliedError, NotLoadedError, NotOpenError
+from feature_store.errors import (
+    FeatureSettingError,
+    NotAppliedError,
+    NotLoadedError,
+    NotOpenError,
+    StoreUnavailableError,
+)
 from feature_store.history import History
 from feature_store.ledger import Ledger, LedgerTable
 from feature_store.rows import Codec, Described, State
@@ -54,6 +60,7 @@ class PartitionedFeatures(Generic[State]):
         self._postgres_url = postgres_url
         self._capacity = capacity
         self._connection: psycopg.Connection[Any] | None = None
+        self._reader: psycopg.Connection[Any] | None = None
         self._tables = FeatureTables(project=checked_project(project), codec=codec)
         self._ledgers = LedgerTable(project=project, cluster_id=cluster_id, window=dedupe_window)
         self._owner_of, self._set_erased = owner_of, set_erased
@@ -89,6 +96,19 @@ class PartitionedFeatures(Generic[State]):
                     self._connection.close()
                 raise
 
+    @contextmanager
+    def _reading(self) -> Iterator[psycopg.Connection[Any]]:
+        """Give the connection for reads, which so need not wait for a write; it is opened anew after it broke."""
+        with translated():
+            try:
+                if self._reader is None or self._reader.closed:
+                    self._reader = connect(self._postgres_url)
+                yield self._reader
+            except PASSING:
+                if self._reader is not None:
+                    self._reader.close()
+                raise
+
     def open(self, topic: str, partition: int) -> Ledger:
         """Take ownership of a partition: read its ledger, creating it where there is none. Blocks.
 
@@ -121,9 +141,10 @@ class PartitionedFeatures(Generic[State]):
         finally:
             self._ledger_of.clear()
             self._cache_of.clear()
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            for connection in (self._connection, self._reader):
+                if connection is not None:
+                    connection.close()
+            self._connection = self._reader = None
 
     def __enter__(self) -> Self:
         return self
@@ -155,9 +176,25 @@ class PartitionedFeatures(Generic[State]):
         return self._cache(partition).missing(entity_ids)
 
     def read(self, entity_ids: Iterable[str]) -> dict[str, State]:
-        """Read states from Postgres, past the cache; whoever was never seen gets an empty state. Blocks."""
-        with self._store() as connection, connection.transaction(), connection.cursor() as cursor:
-            wanted = list(dict.fromkeys(entity_ids))
+        """Read states from Postgres, past the cache; whoever was never seen gets an empty state. Blocks.
+
+        Reads have a connection of their own: one thread may read while another writes. One that broke since it was
+        last used is replaced, since a read can be repeated.
+
+        Raises:
+            StoreUnavailableError: If Postgres does not answer.
+        """
+        wanted = list(dict.fromkeys(entity_ids))
+        used_before = self._reader is not None
+        try:
+            return self._read(wanted)
+        except StoreUnavailableError:
+            if not used_before:
+                raise
+        return self._read(wanted)
+
+    def _read(self, wanted: list[str]) -> dict[str, State]:
+        with self._reading() as connection, connection.transaction(), connection.cursor() as cursor:
             states = self._tables.read(cursor, wanted)
             if self._set_erased is not None and wanted:
                 for entity_id, until_ms in self._ledgers.erasures_of(cursor, wanted).items():

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from itertools import islice
+
+import msgspec
 
 from streams.events import Interaction
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Activity:
+class Activity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Why a person is to be ranked anew.
 
     `oldest_appended_at_ms` is the Kafka timestamp of the first event that waits; None when a release caused it.
@@ -40,21 +41,23 @@ class ActiveUsers:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def note(self, interactions: Iterable[Interaction]) -> None:
+    def note(self, interactions: Sequence[Interaction]) -> None:
         """These people have just acted."""
-        for interaction in interactions:
-            user_id = interaction.user_id
-            before = self._waiting.get(user_id)
-            appended_at_ms = interaction.appended_at_ms
-            if before is not None and before.oldest_appended_at_ms is not None:
-                appended_at_ms = before.oldest_appended_at_ms
-            self._waiting[user_id] = Activity(
+        newest = {interaction.user_id: interaction for interaction in interactions}
+        oldest = {interaction.user_id: interaction for interaction in reversed(interactions)}
+        waiting = self._waiting
+        for user_id, interaction in newest.items():
+            before = waiting.get(user_id)
+            appended_at_ms = None if before is None else before.oldest_appended_at_ms
+            waiting[user_id] = Activity(
                 user_id=user_id,
                 partition=interaction.partition,
                 cause=f"{interaction.partition}-{interaction.offset}",
                 event_time_ms=interaction.event_time_ms,
-                oldest_appended_at_ms=appended_at_ms,
+                oldest_appended_at_ms=oldest[user_id].appended_at_ms if appended_at_ms is None else appended_at_ms,
             )
+        latest = list(islice(oldest.items(), self.remembered))  # the last to act come first
+        for user_id, interaction in reversed(latest):
             self._recent[user_id] = interaction.partition
             self._recent.move_to_end(user_id)
         self._trim()

@@ -7,6 +7,7 @@ checkpoint's offsets rather than as a member of a group, scores before it learns
 """
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import faust
@@ -42,11 +43,12 @@ def worker_app(  # noqa: C901 - one screen that tells the story; the branches ar
         async for batch in batches:
             await worker.shared.complete()  # who is erased and what is sold must be known before the first event
             interactions, rejected = validate(batch, allowed_skew_ms=worker.allowed_skew_ms)
-            async with worker.users.turn(batch) as users:
+            async with worker.users.turn() as users:
                 outcome = await users.sort_out(batch, interactions, rejected)  # erased, duplicate, late or applied
-                await worker.outbox.send(outcome)  # 1. Kafka acknowledges interactions and dead letters
-                await users.flush(outcome)  # 2. one Postgres transaction: every touched row and the ledger
-            worker.active_users.note(outcome.applied)  # 3. the offset is committed when this body is done
+                flush = await users.prepare(outcome)  # the touched rows, encoded as they are now
+                # 1. Kafka acknowledges interactions and dead letters. 2. One Postgres transaction: every touched row
+                # and the ledger. 3. The offset is committed. The next batch is prepared meanwhile.
+                batches.settle(await users.take_effect(flush, sending=partial(worker.outbox.send, outcome)))
 
     @app.agent(batch_topic(app, INTERACTIONS_BY_ITEM), concurrency=1)
     async def item_features(batches: Any) -> None:

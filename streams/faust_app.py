@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Iterable
+from functools import partial
 from typing import Any
 
 import faust
@@ -17,10 +18,16 @@ REBALANCE_TIMEOUT_S = 120
 
 
 class SettledStream(faust.Stream):
-    """A stream that acknowledges a message only when the loop's body is done with it.
+    """A stream that acknowledges a message only when the loop's body is done with it, and all that it left behind.
 
     Faust's own stream acknowledges in a `finally`, also when the body raised: the failed message would be committed.
     """
+
+    _left_behind: asyncio.Task[None] | None = None
+
+    def settle(self, effects: asyncio.Task[None]) -> None:
+        """Let the loop go on: the message at hand is acknowledged when `effects` is done; the app ends if it fails."""
+        self._left_behind = effects
 
     def __aiter__(self) -> AsyncIterator[Any]:
         messages = super().__aiter__()
@@ -31,8 +38,26 @@ class SettledStream(faust.Stream):
         async for value in messages:
             event = self.current_event
             yield value
-            if event is not None and event.ack():
-                self._on_message_out(event.message.tp, event.message.offset, event.message)
+            effects, self._left_behind = self._left_behind, None
+            if event is None:
+                continue
+            if effects is None:
+                self._acknowledge(event)
+            else:
+                effects.add_done_callback(partial(self._settled, event))
+
+    def _acknowledge(self, event: Any) -> None:
+        if event.ack():
+            self._on_message_out(event.message.tp, event.message.offset, event.message)
+
+    def _settled(self, event: Any, effects: asyncio.Task[None]) -> None:
+        if effects.cancelled():
+            return  # never acknowledged, so done again
+        error = effects.exception()
+        if error is None:
+            self._acknowledge(event)
+        elif not self.app.should_stop:
+            self._crashing = asyncio.ensure_future(self.app.crash(error))  # as the supervisor does with a failed body
 
 
 class EndingAgent(faust.Agent):

@@ -80,7 +80,7 @@ class Worker:
     ) -> None:
         self.connection = connection
         self.allowed_skew_ms, self.max_users, self.linger_s = allowed_skew_ms, max_users, ranking_linger_ms / 1000
-        self._threads = {name: DedicatedThread(name) for name in ("user-store", "item-store", "ranking")}
+        self._threads = {name: DedicatedThread(name) for name in ("user-store", "user-reads", "item-store", "ranking")}
         self._ranking = self._threads["ranking"]
         self.publisher = Publisher(connection=connection, client_id="alluvium-worker")
         self.recommender = Recommender(config=ranker)
@@ -99,7 +99,12 @@ class Worker:
         items = ItemFeatures(
             postgres_url=postgres_url, cluster_id=cluster_id, cache_items=cache_items, history_dir=history_dir
         )
-        self.users = UserIngest(features=users, thread=self._threads["user-store"])
+        self.users = UserIngest(
+            features=users,
+            thread=self._threads["user-store"],
+            reading=self._threads["user-reads"],
+            applied=self.active_users.note,
+        )
         self.items = ItemIngest(features=items, thread=self._threads["item-store"], publisher=self.publisher)
         self.outbox = Outbox(self.publisher)
         self.rankings = Rankings(
