@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from feature_store.errors import StoreUnavailableError
 from feature_store.report import ledger_report
 from infra.replay.backpressure import Consumed
 from infra.replay.errors import StalledError
@@ -16,6 +17,7 @@ from streams.topics import CLICKSTREAM_EVENTS, INTERACTIONS_BY_ITEM
 
 HTTP_TIMEOUT_S = 2.0
 FRESH_S = 0.1  # an answer this young is given again, so that watching costs next to nothing
+STORE_PATIENCE_S = 60.0
 
 Ledger = Mapping[str, Any]
 
@@ -48,8 +50,19 @@ class Watch:
         self.before = await self.ledger()
 
     async def ledger(self) -> Ledger:
-        """Counts, next offsets and freshness by topic."""
-        return await asyncio.to_thread(ledger_report, self.postgres_url, self.cluster_id)
+        """Counts, next offsets and freshness by topic; who only watches waits for a Postgres that is busy.
+
+        Raises:
+            StoreUnavailableError: If it does not answer for `STORE_PATIENCE_S`.
+        """
+        give_up_s = time.monotonic() + STORE_PATIENCE_S
+        while True:
+            try:
+                return await asyncio.to_thread(ledger_report, self.postgres_url, self.cluster_id)
+            except StoreUnavailableError as error:
+                if time.monotonic() >= give_up_s:
+                    raise
+                await asyncio.sleep(error.retry_after_s)
 
     async def learner(self) -> dict[str, Any] | None:
         """What the learner says of itself; None while it does not answer."""
