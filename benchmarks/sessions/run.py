@@ -110,7 +110,7 @@ class Run:
         weights = weights_from(self.lessons, self.config.experts, with_model=self.config.with_model)
         weights_s = clock(self._device) - start
         examined = Examined(self.memory, self.model.model, *weights)
-        asked = test_questions(self.periods, update, self.config)
+        asked = questions_of_test(self.periods, update, self.config)
         found = figures_of(self.periods, update, asked, examined.ranks(asked))
         found["seconds"] = {
             "memory": memory_s, "weights": weights_s, "training": curve.seconds if curve else 0.0,
@@ -149,7 +149,7 @@ class Run:
         """Return Recall@20 on the frozen questions of this and all earlier tests, by who answered."""
         found: Figures = {name: {} for name in WHO}
         for period in range(1, update + 1):
-            asked = test_questions(self.periods, period, self.config)
+            asked = questions_of_test(self.periods, period, self.config)
             frozen = sample(asked, count=self.config.frozen_questions, seed=seed_of(0, period))
             for name, ranks in examined.ranks(frozen).items():
                 found[name][str(period)] = measure(ranks)["recall_20"]
@@ -185,7 +185,7 @@ def full_retraining(
         path = folder / f"update-{update:02d}.json"
         if not path.exists():
             model, curve = retrain(periods, update, config.training, seed=seed, device=device)
-            asked = test_questions(periods, update, config)
+            asked = questions_of_test(periods, update, config)
             ranks = _model_ranks(model, asked)
             figures = figures_of(periods, update, asked, {"full_retraining": ranks}) | {"training": asdict(curve)}
             write_whole(path, json.dumps(figures).encode())
@@ -206,7 +206,7 @@ def asked_of(sessions: Sessions, config: RunConfig) -> Questions:
     return questions(sessions, history_length=config.training.history_length)
 
 
-def test_questions(periods: Periods, update: int, config: RunConfig) -> Questions:
+def questions_of_test(periods: Periods, update: int, config: RunConfig) -> Questions:
     """Return the questions of an update's test."""
     return asked_of(periods.test(update), config)
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.sessions.competitors import Competitors
 from benchmarks.sessions.rows import Rows
 from benchmarks.sessions.softmax import fast_dtype, full_softmax_loss
 from benchmarks.sessions.spectral import Vectors, turned_towards
@@ -33,6 +34,7 @@ class TrainingConfig:
         max_epochs: Most passes over the rows.
         least_gain: Training ends with the first epoch whose mean loss is less than this share below the one before.
             Nothing is set aside for it: the newest sessions are worth more as lessons than as judges.
+        stand_ins: Items that stand in for all that the rows do not hold.
         kept: Share of what an item's row had learned that is left when it is restarted from its spectral vector.
         replay: Sessions of earlier periods replayed, in multiples of the new period's.
     """
@@ -48,6 +50,7 @@ class TrainingConfig:
     max_grad_norm: float = 5.0
     max_epochs: int = 30
     least_gain: float = 0.06
+    stand_ins: int = 4_096
     kept: float = 0.5
     replay: float = 1.0
 
@@ -136,9 +139,11 @@ def train(model: SharedModel, rows: Rows, config: TrainingConfig, *, seed: int) 
     model.train()
     while len(rows) and len(losses) < config.max_epochs and not _settled(losses, config.least_gain):
         total, count = torch.zeros((), device=device), 0
+        field = Competitors.drawn(rows, items=model.capacity - 1, most=config.stand_ins, generator=generator).to(device)
         for batch in rows.batches(config.batch_sessions, generator):
             users, targets = moments(model, batch.to(device))
-            loss = full_softmax_loss(users, model.id_embedding.weight[1 : model.capacity], targets, dtype=dtype)
+            items = F.embedding(field.items, model.id_embedding.weight)
+            loss = full_softmax_loss(users, items, field.places[targets], stand_ins=field.stand_ins, dtype=dtype)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
@@ -160,10 +165,10 @@ def _settled(losses: list[float], least_gain: float) -> bool:
 
 
 def moments(model: SharedModel, rows: Rows) -> tuple[Tensor, Tensor]:
-    """Return the user vector before each click but the first, [P, D], and what was clicked, from 0, [P]."""
+    """Return the user vector before each click but the first, [P, D], and what was clicked, [P]."""
     users = model(F.embedding(rows.tokens[:, :-1], model.id_embedding.weight), rows.lengths - 1)
     asked = rows.tokens[:, 1:] > PADDING
-    return users[asked], rows.tokens[:, 1:][asked] - 1
+    return users[asked], rows.tokens[:, 1:][asked]
 
 
 @torch.no_grad()

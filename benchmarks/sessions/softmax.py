@@ -1,5 +1,6 @@
 """The full softmax over a catalogue, its gradient taken in the same pass, the scores held once in the quickest type."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,25 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32  # noqa: SLF001 - no public way to ask
 
 
+@dataclass(frozen=True, slots=True)
+class StandIns:
+    """Items drawn evenly from those that are nobody's target, to stand in for all of them.
+
+    Args:
+        count: How many of the last items are such.
+        log_weight: Log of how many items each stands for; added to its score, so that sums over items keep their
+            expectation.
+
+    Source: Jean et al., "On Using Very Large Target Vocabulary for NMT", ACL 2015.
+    """
+
+    count: int = 0
+    log_weight: float = 0.0
+
+
+NOBODY_STANDS_IN = StandIns()
+
+
 class FullSoftmax(torch.autograd.Function):
     """The mean cross-entropy of the true items among all; use `full_softmax_loss`.
 
@@ -21,11 +41,16 @@ class FullSoftmax(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(context: Any, users: Tensor, items: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    def forward(  # noqa: PLR0917 - autograd passes by position
+        context: Any, users: Tensor, items: Tensor, targets: Tensor, stand_ins: StandIns, dtype: torch.dtype
+    ) -> Tensor:
         """Return the loss; keep the gradients, which are small beside the scores."""
         share = 1 / len(targets)
         small_users, small_items = users.to(dtype), items.to(dtype)
-        chances = (small_users @ small_items.T).softmax(dim=1)  # [P, N]
+        scores = small_users @ small_items.T  # [P, N]
+        if stand_ins.count:
+            scores[:, -stand_ins.count :] += stand_ins.log_weight
+        chances = scores.softmax(dim=1)
         true_chances = chances.gather(1, targets[:, None])[:, 0].float()
         to_users = ((chances @ small_items).float() - items[targets]) * share
         to_items = (chances.T @ small_users).float() * share
@@ -34,24 +59,32 @@ class FullSoftmax(torch.autograd.Function):
         return -true_chances.clamp_min(1e-30).log().mean()
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         """Return the kept gradients, scaled."""
         to_users, to_items = context.saved_tensors
-        return to_users * gradient, to_items * gradient, None, None
+        return to_users * gradient, to_items * gradient, None, None, None
 
 
-def full_softmax_loss(users: Tensor, items: Tensor, targets: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+def full_softmax_loss(
+    users: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    *,
+    stand_ins: StandIns = NOBODY_STANDS_IN,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """Return the mean cross-entropy of the true items among all items.
 
     Args:
         users: User vectors [P, D].
         items: Item vectors [N, D].
         targets: Which item is true, [P].
+        stand_ins: Whether the last items stand in for others.
         dtype: Of the large products.
 
     >>> two = torch.eye(2)
     >>> round(full_softmax_loss(two, two, torch.tensor([0, 1])).item(), 4)  # log(1 + 1/e)
     0.3133
     """
-    loss: Tensor = FullSoftmax.apply(users, items, targets, dtype)  # type: ignore[no-untyped-call]
+    loss: Tensor = FullSoftmax.apply(users, items, targets, stand_ins, dtype)  # type: ignore[no-untyped-call]
     return loss
