@@ -31,7 +31,7 @@ def variants(config: RunConfig) -> dict[str, RunConfig]:
         lacking[f"fast memory, {name} alone"] = replace(memory, experts=experts)
     lacking["all"] = config
     training = config.training
-    lacking["without replay"] = replace(config, training=replace(training, replay=0.0))
+    lacking["without replay"] = replace(config, training=replace(training, replay=0))
     lacking["rows restarted from scratch (nothing kept)"] = replace(config, training=replace(training, kept=0.0))
     lacking["rows never restarted (all kept)"] = replace(config, training=replace(training, kept=1.0))
     return lacking
