@@ -74,6 +74,10 @@ class Pending:
             first = next(iter(self._fresh))
             self.waiting -= len(self._fresh.pop(first).items)
 
+    def held_out(self) -> float:
+        """Return the number in the stream of the first interaction that is held out for the gate."""
+        return self._newest[0].arrival if self._newest else math.inf
+
     def take(self) -> tuple[Indexes, npt.NDArray[np.bool_]]:
         """Take everything but the newest window for a round.
 
@@ -81,7 +85,7 @@ class Pending:
             tokens int32 [M, L+1], left-padded, oldest first; which of `tokens[:, 1:]` are to be learned, bool [M, L].
         """
         self.put_back()
-        held_out = self._newest[0].arrival if self._newest else math.inf
+        held_out = self.held_out()
         rows: list[tuple[list[int], int]] = []
         stay: dict[str, Fresh] = {}
         for user_id, fresh in self._fresh.items():

@@ -18,6 +18,7 @@ Indexes = npt.NDArray[np.int32]
 Schedule = Literal["constant", "cosine", "inverse"]
 
 _ARRAYS, _FACTS = "arrays.npz", "round.json"
+_EXTRA = "extra."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,8 @@ class RoundConfig:
         patience: Epochs without a better validation loss before training stops; at least 1.
         threads: CPU threads of a training process; at least 1.
         device: `auto` (CUDA if there is one), `cpu` or `cuda`.
+        strategy: How what was learned is kept; a name of `learners.strategies.STRATEGIES`.
+        strategy_settings: The strategy's own settings, in place of its paper's.
     """
 
     epochs: int = 4
@@ -60,6 +63,8 @@ class RoundConfig:
     patience: int = 2
     threads: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    strategy: str = "default"
+    strategy_settings: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
@@ -103,6 +108,7 @@ class RoundInput:
         seed: Source of every random choice.
         incumbent: The release to start from and to beat; None starts from scratch.
         facts: Anything JSON-able that shall stand in the manifest (offsets learned, trigger, interactions).
+        extras: What the strategy's buffer keeps with its rows, by name; M rows each.
     """
 
     tokens: Indexes
@@ -122,6 +128,7 @@ class RoundInput:
     seed: int = 0
     incumbent: Path | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check every shape and every index once, so that training need not.
@@ -141,9 +148,9 @@ class RoundInput:
             "frozen_targets": (len(self.frozen_targets),),
             "text_vectors": (items, self.model.text_width),
             "active": (items,),
-        }
+        } | {f"extras {name}": (rows, *array.shape[1:]) for name, array in self.extras.items()}
         for name, shape in expected.items():
-            if (found := getattr(self, name).shape) != shape:
+            if (found := self._array(name).shape) != shape:
                 raise InvalidRoundInputError(name=name, found=f"of shape {found}", expected=str(shape))
         for name in ("tokens", "newest_histories", "newest_targets", "frozen_histories", "frozen_targets"):
             values = getattr(self, name)
@@ -159,6 +166,10 @@ class RoundInput:
         for name in ("weight", "text_vectors"):
             if not np.all(np.isfinite(getattr(self, name))):
                 raise InvalidRoundInputError(name=name, found="not finite", expected="finite numbers")
+
+    def _array(self, name: str) -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = self.extras[name[7:]] if name.startswith("extras ") else getattr(self, name)
+        return array
 
     def save(self, folder: Path) -> None:
         """Write everything into a new directory, whole or not at all.
@@ -177,6 +188,7 @@ class RoundInput:
         }
         with whole_directory(folder) as target:
             arrays = {name: getattr(self, name) for name in _ARRAY_NAMES}
+            arrays |= {_EXTRA + name: values for name, values in self.extras.items()}
             np.savez(target / _ARRAYS, allow_pickle=False, **arrays)
             (target / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
@@ -186,8 +198,10 @@ class RoundInput:
         facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
         with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in _ARRAY_NAMES}
+            extras = {name.removeprefix(_EXTRA): stored[name] for name in stored.files if name.startswith(_EXTRA)}
         return cls(
             **arrays,
+            extras=extras,
             item_ids=facts["item_ids"],
             model=ModelConfig(**facts["model"]),
             training=RoundConfig(**facts["training"]),
