@@ -41,6 +41,9 @@ def test_a_report_says_what_came_of_every_expert_and_every_round() -> None:
         "repeat",
         "mixture_since_release",
         "fast_memory_since_release",
+        "mixture_on_new_items",
+        "shared_model_on_new_items",
+        "fast_memory_on_new_items",
     }
     since = {report["quality"][name]["count"] for name in report["quality"] if name.endswith("_since_release")}
     assert since == {report["quality"]["shared_model"]["count"]}

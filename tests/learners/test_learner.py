@@ -151,6 +151,13 @@ def test_an_unlisted_item_counts_as_missed_once_and_can_be_ranked_afterwards() -
     assert one.totals()["mixture"]["mrr"] > 0
 
 
+def test_an_item_is_new_until_its_tenth_interaction() -> None:
+    one = learner()
+    one.observe([bought(f"user-{number}", 1, at_ms=START_MS + number) for number in range(15)])
+    counts = one.examiner.quality.counts()
+    assert (counts["mixture"], counts["mixture_on_new_items"], counts["fast_memory_on_new_items"]) == (15, 10, 10)
+
+
 def test_a_delisted_item_is_missed() -> None:
     one = learner()
     one.observe([bought("ann", 3)])
