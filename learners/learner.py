@@ -119,8 +119,9 @@ class Learner:
         first = self.interactions % BLOCK
         shared = self._logits(self.ranker.shared, pasts, first)
         shadow = self._logits(self.examiner.predecessor, pasts, first)
-        for place, each in enumerate(seen):
-            barred = self.ranker.barred(each.items)
+        for place, taken in enumerate(seen):
+            barred = self.ranker.barred(taken.items)
+            each = taken._replace(rankable=taken.rankable and taken.item_index not in barred)  # it may have expired
             judgement = self.ranker.judge(
                 each.past,
                 each.interaction.event_time_ms,
@@ -211,7 +212,7 @@ class Learner:
             frozen_targets=frozen_targets,
             item_ids=list(self.catalog.item_ids),
             text_vectors=vectors,
-            active=self.catalog.active.copy(),
+            active=self.ranker.rankable(items).copy(),
             model=config.model,
             training=config.training,
             gate=config.gate,

@@ -32,12 +32,15 @@ class RankerConfig:
         mixture: How fast the mixture's weights learn.
         shared_start: The shared model's weight when the first release arrives ...
         memory_start: ... and the share of its own weight that each part of fast memory keeps then.
+        item_expiry_ms: An item that nobody turned to for so long, by the events' clock, is no longer ranked until
+            somebody does; None: items never expire. What was never met does not expire.
     """
 
     memory: FastMemoryConfig = field(default_factory=FastMemoryConfig)
     mixture: PoolConfig = field(default_factory=PoolConfig)
     shared_start: float = 0.4
     memory_start: float = 0.65
+    item_expiry_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +138,15 @@ class Ranker:
         self.text_vectors[self.catalog.admit(item_id)] = text_vector
 
     def barred(self, items: int) -> npt.NDArray[np.int64]:
-        """Return the item indexes below `items` that must not be ranked."""
-        return np.flatnonzero(~self.catalog.active[:items])
+        """Return the item indexes below `items` that must not be ranked: delisted or expired ones, and padding."""
+        return np.flatnonzero(~self.rankable(items))
+
+    def rankable(self, items: int) -> npt.NDArray[np.bool_]:
+        """Return whether each item may be ranked now, bool [items]."""
+        active = self.catalog.active[:items]
+        if self.config.item_expiry_ms is None:
+            return active
+        return active & ~self.memory.popularity.expired(self.config.item_expiry_ms, items)
 
     def judge(
         self, past: Past, now_ms: int, *, items: int, barred: npt.NDArray[np.int64], shared_logits: Floats | None
