@@ -128,6 +128,7 @@ class Learner:
                 items=each.items,
                 barred=barred,
                 shared_logits=None if shared is None else shared[place],
+                surface=each.interaction.surface,
             )
             alarms = self.examiner.examine(
                 each,
@@ -155,7 +156,7 @@ class Learner:
         self.interactions += 1
         if each.rankable and judgement.experts is not None:
             probabilities = softmax(judgement.logits)
-            self.ranker.mixture.learn(judgement.opinion.context, judgement.experts, probabilities, item_index)
+            self.ranker.mixture.learn(judgement.situation, judgement.experts, probabilities, item_index)
             self._weights_changed = True
         self.ranker.memory.observe(item_index, past, time_ms, judgement.opinion if each.rankable else None)
         counts = self.ranker.memory.popularity.counts[-1]
