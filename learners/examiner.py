@@ -1,5 +1,6 @@
 """The examiner: every prediction against its outcome, for metrics, detectors and the predecessor in the shadow."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,9 @@ class Seen(NamedTuple):
     items: int
 
 
+Witness = Callable[[Seen, Judgement], None]
+
+
 class Examiner:
     """Measure every judgement before its outcome is learned.
 
@@ -54,6 +58,7 @@ class Examiner:
         self.watch = Watch(drift)
         self.predecessor: SharedExpert | None = None
         self.shadow: PairedShadow | None = None
+        self.witness: Witness | None = None  # told of every judgement and its outcome; no part of the state
         self._shadow_config = shadow
         self._met: npt.NDArray[np.int32] = np.zeros(0, np.int32)  # interactions with each item so far
 
@@ -88,6 +93,8 @@ class Examiner:
             new_item: Whether nobody ever turned to the item before.
             shadow_logits: The predecessor's row of `SharedExpert.logits`, where there is a predecessor.
         """
+        if self.witness is not None:
+            self.witness(seen, judgement)
         interaction, past = seen.interaction, seen.past
         ranks = self._ranks(seen, judgement, recent=self._meet(seen) < NEW_ITEM_INTERACTIONS)
         likely = log_softmax(judgement.logits)[seen.item_index] if seen.rankable else -np.log(seen.items)
