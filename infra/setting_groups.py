@@ -160,6 +160,18 @@ class DriftSettings(Group):
         return self
 
 
+class KnowledgeSettings(Group):
+    """What outlives models, and where it lies."""
+
+    url: str | None = Field(None, min_length=1, description="artifacts: any fsspec URL; none: under the data folder")
+    max_bytes: int = Field(2 * 2**30, ge=0, le=2**50, description="most bytes of artifacts that a collection leaves")
+    max_age_days: float | None = Field(None, gt=0, le=36_500, description="older entries go by age alone; none: not")
+    half_life_days: float = Field(30, gt=0, le=36_500, description="an entry is worth half as much after this time")
+    signing_key: Path | None = Field(None, description="Ed25519 private key (PEM) that signs exports")
+    trusted_keys: Path | None = Field(None, description="public key (PEM), or a folder of them, that imports believe")
+    import_max_bytes: int = Field(2**30, ge=0, le=2**50, description="most bytes of an imported archive's artifacts")
+
+
 class HttpSettings(Group):
     """Where /healthz and /metrics answer."""
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from learners.knowledge import tables
 from learners.knowledge.collection import DAY_MS, Collected, CollectionConfig, collect, total_bytes
 from learners.knowledge.difference import difference
 from learners.knowledge.entry import Entry, Lineage
