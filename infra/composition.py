@@ -6,14 +6,20 @@ from infra.deployment import kafka_connection
 from infra.settings import Settings
 from learners.drift import DriftConfig
 from learners.encoder import open_encoder
+from learners.fast_memory.decay import DAY_MS
 from learners.gate import GateConfig
+from learners.knowledge.artifacts import ArtifactStore
+from learners.knowledge.collection import CollectionConfig
+from learners.knowledge.store import KnowledgeStore
 from learners.learner import LearnerConfig
 from learners.model import ModelConfig
+from learners.ranker import RankerConfig
 from learners.round_input import RoundConfig
 from learners.shadow import ShadowConfig
 from learners.triggers import TriggerConfig
 from streams.learning.config import LearnerProcessConfig
 
+KNOWLEDGE = "knowledge"  # under the data folder, unless a URL says where
 TEXT_VECTORS = "text_vectors.sqlite"  # under the data folder: vectors by content hash
 
 
@@ -30,6 +36,7 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
     model, learning, gate, drift = settings.model, settings.learning, settings.gate, settings.drift
     interval_s = learning.round_interval_s
     return LearnerConfig(
+        ranker=ranker_config(settings),
         trigger=TriggerConfig(
             interactions=learning.round_interactions,
             interval_ms=None if interval_s is None else round(interval_s * 1000),
@@ -74,6 +81,16 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
     )
 
 
+def ranker_config(settings: Settings) -> RankerConfig:
+    """What the learner scores with and workers rank with: the same.
+
+    >>> ranker_config(Settings(ranking={"item_expiry_days": 2})).item_expiry_ms
+    172800000
+    """
+    days = settings.ranking.item_expiry_days
+    return RankerConfig(item_expiry_ms=None if days is None else round(days * DAY_MS))
+
+
 def worker_arguments(settings: Settings) -> dict[str, Any]:
     """What `streams.worker_process.run_worker` is called with.
 
@@ -100,6 +117,7 @@ def worker_arguments(settings: Settings) -> dict[str, Any]:
         "top_k": settings.ranking.top_k,
         "max_users": settings.ranking.max_users,
         "ranking_linger_ms": settings.ranking.linger_ms,
+        "ranker": ranker_config(settings),
     }
 
 
@@ -126,6 +144,37 @@ def learner_arguments(settings: Settings) -> dict[str, Any]:
         "http_host": settings.http.host,
         "http_port": settings.http.learner_port,
     }
+
+
+def knowledge_store(settings: Settings) -> KnowledgeStore:
+    """The store of knowledge; the caller creates its tables.
+
+    Args:
+        settings: All settings; Postgres is set.
+    """
+    url = settings.knowledge.url or (settings.data_dir.absolute() / KNOWLEDGE).as_uri()
+    return KnowledgeStore(postgres_url=_postgres_url(settings), artifacts=ArtifactStore(url))
+
+
+def collection_config(
+    settings: Settings, *, max_bytes: int | None = None, max_age_days: float | None = None
+) -> CollectionConfig:
+    """How much knowledge is kept.
+
+    Args:
+        settings: All settings.
+        max_bytes: Given by hand instead of the setting.
+        max_age_days: The same.
+
+    >>> collection_config(Settings(), max_bytes=7)
+    CollectionConfig(max_bytes=7, max_age_days=None, half_life_days=30.0, metric='ndcg_10')
+    """
+    knowledge = settings.knowledge
+    return CollectionConfig(
+        max_bytes=knowledge.max_bytes if max_bytes is None else max_bytes,
+        max_age_days=knowledge.max_age_days if max_age_days is None else max_age_days,
+        half_life_days=knowledge.half_life_days,
+    )
 
 
 def _postgres_url(settings: Settings) -> str:

@@ -89,6 +89,9 @@ class RankingSettings(Group):
     top_k: int = Field(20, ge=1, le=1_000, description="places of a ranking that does not ask for another number")
     linger_ms: int = Field(200, ge=0, le=10_000, description="how long active users gather before they are ranked")
     max_users: int = Field(256, ge=1, le=10_000, description="most users ranked at once")
+    item_expiry_days: float | None = Field(
+        None, gt=0, le=3_650, description="an item nobody turned to for so long is not ranked until somebody does"
+    )
 
 
 class ModelSettings(Group):
@@ -156,6 +159,18 @@ class DriftSettings(Group):
         if self.warning_delta <= self.delta:
             raise ValueError(f"warning_delta is {self.warning_delta}; expected above delta ({self.delta})")
         return self
+
+
+class KnowledgeSettings(Group):
+    """What outlives models, and where it lies."""
+
+    url: str | None = Field(None, min_length=1, description="artifacts: any fsspec URL; none: under the data folder")
+    max_bytes: int = Field(2 * 2**30, ge=0, le=2**50, description="most bytes of artifacts that a collection leaves")
+    max_age_days: float | None = Field(None, gt=0, le=36_500, description="older entries go by age alone; none: not")
+    half_life_days: float = Field(30, gt=0, le=36_500, description="an entry is worth half as much after this time")
+    signing_key: Path | None = Field(None, description="Ed25519 private key (PEM) that signs exports")
+    trusted_keys: Path | None = Field(None, description="public key (PEM), or a folder of them, that imports believe")
+    import_max_bytes: int = Field(2**30, ge=0, le=2**50, description="most bytes of an imported archive's artifacts")
 
 
 class HttpSettings(Group):

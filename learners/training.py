@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from learners.errors import DivergedError
-from learners.losses import sample_columns, softmax_loss
+from learners.losses import LOSSES, sample_columns, softmax_loss
 from learners.model import SharedModel
 from learners.round_input import RoundConfig
 from learners.strategies import Strategy
 from learners.training_rows import Rows
 
 Beat = Callable[[int, int], None]
+Reader = Callable[[Tensor, Tensor], Tensor]  # a `SharedModel`, as it is or compiled
+FUSED_DEVICES = ("cpu", "cuda")  # where AdamW updates all parameters in one kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,9 @@ class Trainer:
         self.epochs, self.learning_rate = epochs, learning_rate
         self._text, self._all = text_vectors, torch.arange(len(text_vectors), device=self.device)
         self._active = active.nonzero()[:, 0]
-        self._generator = torch.Generator().manual_seed(seed)
+        self._popularity: Tensor | None = None
+        self._reader: Reader = torch.compile(model, dynamic=True) if config.compile else model
+        self.generator = torch.Generator().manual_seed(seed)
         self._norms: list[Tensor] = []
         self._optimizer: torch.optim.Optimizer
         torch.manual_seed(seed)  # dropout draws from the global generator
@@ -113,19 +117,22 @@ class Trainer:
         Raises:
             DivergedError: If a loss is not a finite number.
         """
-        self.strategy.begin(self)
+        self.strategy.begin(self, rows)
         self._optimizer = torch.optim.AdamW(
             [each for each in self.model.parameters() if each.requires_grad],
             lr=self.learning_rate,
             weight_decay=self.config.weight_decay,
-            foreach=True,
+            fused=self.device.type in FUSED_DEVICES,
         )
+        if self.config.sampling == "popularity":
+            counts = torch.bincount(rows.tokens[rows.targets], minlength=len(self._all))
+            self._popularity = counts[self._active.cpu()].double() + 1  # what was never a target can be drawn too
         steps = self.epochs * math.ceil(len(rows) / self.config.batch_rows)
         schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, lambda step: self._rate(step, steps))
         curve, best, best_state = Curve(), math.inf, None
         for epoch in range(1, self.epochs + 1):
             losses: list[Tensor] = []
-            for batch in rows.batches(self.config.batch_rows, self._generator):
+            for batch in rows.batches(self.config.batch_rows, self.generator):
                 losses.append(self.strategy.step(self, rows.take(batch).to(self.device)))
                 schedule.step()
                 beat(len(curve.losses) + len(losses), steps)
@@ -158,17 +165,28 @@ class Trainer:
         """Return the loss of one batch, dropout on."""
         self.model.train()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            targets = rows.tokens[rows.targets]  # [P]
-            columns, log_chance = self._columns(targets)  # [C]
-            # A step touches the whole catalogue, or, when it samples, only the items in its rows and in its sample.
-            present = self._all if log_chance is None else torch.unique(torch.cat([rows.tokens.flatten(), columns]))
-            items = self.model.item_vectors(self._text[present], present)
-            competing = items[torch.searchsorted(present, columns)]  # [C, D]
-            users = _moments(self.model, items, rows, torch.searchsorted(present, rows.tokens))  # [P, D]
-            true, weight = torch.searchsorted(columns, targets), rows.spread(self.strategy.weights(rows))
-            loss = softmax_loss(users, competing, true, weight, log_chance=log_chance)
-            added = self.strategy.penalty(self, Scored(rows, columns, competing, users))
+            scored, loss = self.likelihood(rows)
+            added = self.strategy.penalty(self, scored)
             return loss if added is None else loss + added
+
+    def likelihood(self, rows: Rows) -> tuple[Scored, Tensor]:
+        """Return one batch as the model sees it, and how badly it ranks the targets; dropout is as it was left."""
+        targets = rows.tokens[rows.targets]  # [P]
+        columns, log_chance = self._columns(targets)  # [C]
+        # A step touches the whole catalogue, or, when it samples, only the items in its rows and in its sample.
+        present = self._all if log_chance is None else torch.unique(torch.cat([rows.tokens.flatten(), columns]))
+        items = self.item_vectors(present)
+        competing = items[torch.searchsorted(present, columns)]  # [C, D]
+        users = _moments(self.model, items, rows, torch.searchsorted(present, rows.tokens), self._reader)  # [P, D]
+        true, weight = torch.searchsorted(columns, targets), rows.spread(self.strategy.weights(rows))
+        scored = Scored(rows, columns, competing, users)
+        if not bool(weight.any()):
+            return scored, users.sum() * 0.0  # a strategy mutes the targets of all of its rows
+        return scored, LOSSES[self.config.loss](users, competing, true, weight, log_chance=log_chance)
+
+    def item_vectors(self, indexes: Tensor) -> Tensor:
+        """Return the item vectors of some items as a step sees them, [n, D]."""
+        return self.model.item_vectors(self.strategy.texts(self._text[indexes]), indexes)
 
     @torch.no_grad()
     def evaluate(self, rows: Rows) -> float:
@@ -189,7 +207,11 @@ class Trainer:
         if len(self._active) <= self.config.full_softmax_items:
             return torch.unique(torch.cat([self._active, targets])), None
         columns, log_chance = sample_columns(
-            targets.cpu(), self._active.cpu(), size=self.config.sampled_negatives, generator=self._generator
+            targets.cpu(),
+            self._active.cpu(),
+            size=self.config.sampled_negatives,
+            generator=self.generator,
+            popularity=self._popularity,
         )
         return columns.to(self.device), log_chance.to(self.device)
 
@@ -203,7 +225,7 @@ class Trainer:
                 return 1 / (1 + self.config.schedule_decay * step)
 
 
-def _moments(model: SharedModel, items: Tensor, rows: Rows, places: Tensor) -> Tensor:
+def _moments(model: SharedModel, items: Tensor, rows: Rows, places: Tensor, reader: Reader | None = None) -> Tensor:
     """Return the user vector before each target, in row order, [P, D].
 
     Args:
@@ -211,8 +233,9 @@ def _moments(model: SharedModel, items: Tensor, rows: Rows, places: Tensor) -> T
         items: Item vectors [n, D].
         rows: The histories.
         places: Where in `items` each of the rows' tokens is, [B, L+1].
+        reader: What is called in the model's stead: the model itself, or as it was compiled.
     """
-    users = model(items[places[:, :-1]], (rows.lengths - 1).clamp(min=0))  # [B, L, D]
+    users = (model if reader is None else reader)(items[places[:, :-1]], (rows.lengths - 1).clamp(min=0))  # [B, L, D]
     newcomer = model.newcomer.to(users.dtype).expand(len(places), 1, -1)
     return torch.cat([newcomer, users], dim=1)[rows.targets]
 

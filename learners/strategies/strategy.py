@@ -82,8 +82,12 @@ class Strategy:
         del incumbent
         return round_input
 
-    def begin(self, trainer: "Trainer") -> None:
+    def begin(self, trainer: "Trainer", rows: "Rows") -> None:
         """Get ready: the model is there, the optimizer is not; what needs no gradient is not trained."""
+
+    def texts(self, vectors: Tensor) -> Tensor:
+        """Return the text vectors that a step sees, [n, T]."""
+        return vectors
 
     def weights(self, rows: "Rows") -> Tensor:
         """Return how much each row's own targets count, [M]."""
