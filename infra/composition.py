@@ -6,12 +6,14 @@ from infra.deployment import kafka_connection
 from infra.settings import Settings
 from learners.drift import DriftConfig
 from learners.encoder import open_encoder
+from learners.fast_memory.decay import DAY_MS
 from learners.gate import GateConfig
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.collection import CollectionConfig
 from learners.knowledge.store import KnowledgeStore
 from learners.learner import LearnerConfig
 from learners.model import ModelConfig
+from learners.ranker import RankerConfig
 from learners.round_input import RoundConfig
 from learners.shadow import ShadowConfig
 from learners.triggers import TriggerConfig
@@ -34,6 +36,7 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
     model, learning, gate, drift = settings.model, settings.learning, settings.gate, settings.drift
     interval_s = learning.round_interval_s
     return LearnerConfig(
+        ranker=ranker_config(settings),
         trigger=TriggerConfig(
             interactions=learning.round_interactions,
             interval_ms=None if interval_s is None else round(interval_s * 1000),
@@ -77,6 +80,16 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
     )
 
 
+def ranker_config(settings: Settings) -> RankerConfig:
+    """What the learner scores with and workers rank with: the same.
+
+    >>> ranker_config(Settings(ranking={"item_expiry_days": 2})).item_expiry_ms
+    172800000
+    """
+    days = settings.ranking.item_expiry_days
+    return RankerConfig(item_expiry_ms=None if days is None else round(days * DAY_MS))
+
+
 def worker_arguments(settings: Settings) -> dict[str, Any]:
     """What `streams.worker_process.run_worker` is called with.
 
@@ -103,6 +116,7 @@ def worker_arguments(settings: Settings) -> dict[str, Any]:
         "top_k": settings.ranking.top_k,
         "max_users": settings.ranking.max_users,
         "ranking_linger_ms": settings.ranking.linger_ms,
+        "ranker": ranker_config(settings),
     }
 
 

@@ -89,6 +89,9 @@ class RankingSettings(Group):
     top_k: int = Field(20, ge=1, le=1_000, description="places of a ranking that does not ask for another number")
     linger_ms: int = Field(200, ge=0, le=10_000, description="how long active users gather before they are ranked")
     max_users: int = Field(256, ge=1, le=10_000, description="most users ranked at once")
+    item_expiry_days: float | None = Field(
+        None, gt=0, le=3_650, description="an item nobody turned to for so long is not ranked until somebody does"
+    )
 
 
 class ModelSettings(Group):

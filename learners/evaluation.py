@@ -15,12 +15,16 @@ import torch
 from learners.catalog import Catalog
 from learners.encoder import Encoder
 from learners.errors import DivergedError, UnknownStrategyError
+from learners.examiner import Witness
 from learners.interactions import Interaction
 from learners.learner import Learner, LearnerConfig
 from learners.releases import LoadedRelease, load_release
-from learners.rounds import run_round
+from learners.round_input import RoundInput
+from learners.rounds import RoundResult, run_round
 from learners.text_vectors import TextVectors
 from learners.triggers import Trigger
+
+RunRound = Callable[[RoundInput, Path], RoundResult]
 
 _CALL = 256  # interactions per call of `observe`; no result depends on it
 _PROGRESS_EVERY = 2_048
@@ -79,6 +83,8 @@ def evaluate(
     strategy: str = "default",
     folder: Path | None = None,
     progress: Callable[[int], None] = lambda _done: None,
+    witness: Witness | None = None,
+    run: RunRound = run_round,
 ) -> dict[str, Any]:
     """Score every interaction before learning it, with rounds in between, and report.
 
@@ -91,6 +97,8 @@ def evaluate(
         strategy: One of `STRATEGIES`.
         folder: Where releases are written; None: a temporary directory.
         progress: Called with the interactions done so far, now and then.
+        witness: Called with every judgement and its outcome before anything learns from it.
+        run: Runs a round, as `run_round` does; a benchmark may time it, or change what it is given.
 
     Returns:
         JSON-able: `quality` as in a replay's report, `rounds`, `releases`, `rollbacks`, `gates`, `drift`, `curve`
@@ -108,6 +116,7 @@ def evaluate(
         catalog.upsert(**dict(item))
     vectors = TextVectors(encoder)
     learner = Learner(catalog=catalog, config=config, seed=seed)
+    learner.examiner.witness = witness
     curve: list[dict[str, Any]] = []
     drift: list[dict[str, Any]] = []
     with ExitStack() as stack:
@@ -117,7 +126,7 @@ def evaluate(
             learner.observe(part)
             done += len(part)
             if (trigger := learner.due(part[-1].event_time_ms)) is not None:
-                _round(learner, trigger, vectors, rounds)
+                _round(learner, trigger, vectors, rounds, run)
             if (rollback := learner.should_roll_back()) is not None:
                 learner.adopt(rounds.load(rollback.version), shadow=False)
                 rounds.rollbacks += 1
@@ -149,7 +158,7 @@ def evaluate(
         }
 
 
-def _round(learner: Learner, trigger: Trigger, vectors: TextVectors, rounds: _Rounds) -> None:
+def _round(learner: Learner, trigger: Trigger, vectors: TextVectors, rounds: _Rounds, run: RunRound) -> None:
     """Run one round in line; adopt what the gate lets through."""
     vectors.update(learner.catalog)
     incumbent = rounds.versions.get(learner.model_version)
@@ -160,7 +169,7 @@ def _round(learner: Learner, trigger: Trigger, vectors: TextVectors, rounds: _Ro
     gate: dict[str, Any] = {"round": rounds.done, "trigger": trigger.kind, "interactions": learner.interactions}
     rounds.gates.append(gate)
     try:
-        result = run_round(round_input, out_dir)
+        result = run(round_input, out_dir)
     except DivergedError as error:
         learner.abandon_round()
         gate["error"] = str(error)

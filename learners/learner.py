@@ -119,14 +119,16 @@ class Learner:
         first = self.interactions % BLOCK
         shared = self._logits(self.ranker.shared, pasts, first)
         shadow = self._logits(self.examiner.predecessor, pasts, first)
-        for place, each in enumerate(seen):
-            barred = self.ranker.barred(each.items)
+        for place, taken in enumerate(seen):
+            barred = self.ranker.barred(taken.items)
+            each = taken._replace(rankable=taken.rankable and taken.item_index not in barred)  # it may have expired
             judgement = self.ranker.judge(
                 each.past,
                 each.interaction.event_time_ms,
                 items=each.items,
                 barred=barred,
                 shared_logits=None if shared is None else shared[place],
+                surface=each.interaction.surface,
             )
             alarms = self.examiner.examine(
                 each,
@@ -154,7 +156,7 @@ class Learner:
         self.interactions += 1
         if each.rankable and judgement.experts is not None:
             probabilities = softmax(judgement.logits)
-            self.ranker.mixture.learn(judgement.opinion.context, judgement.experts, probabilities, item_index)
+            self.ranker.mixture.learn(judgement.situation, judgement.experts, probabilities, item_index)
             self._weights_changed = True
         self.ranker.memory.observe(item_index, past, time_ms, judgement.opinion if each.rankable else None)
         counts = self.ranker.memory.popularity.counts[-1]
@@ -211,7 +213,7 @@ class Learner:
             frozen_targets=frozen_targets,
             item_ids=list(self.catalog.item_ids),
             text_vectors=vectors,
-            active=self.catalog.active.copy(),
+            active=self.ranker.rankable(items).copy(),
             model=config.model,
             training=config.training,
             gate=config.gate,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,14 @@ from learners.model import ModelConfig
 
 Indexes = npt.NDArray[np.int32]
 Schedule = Literal["constant", "cosine", "inverse"]
+Loss = Literal["softmax", "gbce"]
+Sampling = Literal["uniform", "popularity"]
 
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "schedule": get_args(Schedule),
+    "loss": get_args(Loss),
+    "sampling": get_args(Sampling),
+}
 _ARRAYS, _FACTS = "arrays.npz", "round.json"
 
 
@@ -37,11 +44,14 @@ class RoundConfig:
         distillation: Weight of staying close to the incumbent on replayed rows; 0 turns it off.
         full_softmax_items: Up to this many items the loss ranks all of them; beyond, a sample.
         sampled_negatives: Items drawn per step beyond that.
+        loss: `softmax` (cross-entropy, corrected for what was sampled) or `gbce` (see `learners.losses`).
+        sampling: How the sample is drawn: `uniform`, or by `popularity` among the round's targets (softmax only).
         validation_share: Share of new rows whose newest target is kept from training, to stop early on; in [0, 0.5].
             0, the default, trains for all epochs: on Online Retail stopping early on 0.1 cost a hundredth of hit rate.
         patience: Epochs without a better validation loss before training stops; at least 1.
         threads: CPU threads of a training process; at least 1.
         device: `auto` (CUDA if there is one), `cpu` or `cuda`.
+        compile: Whether the attention blocks go through `torch.compile`; pays on a GPU and in rounds of minutes.
     """
 
     epochs: int = 4
@@ -56,10 +66,13 @@ class RoundConfig:
     distillation: float = 0.5
     full_softmax_items: int = 20_000
     sampled_negatives: int = 8_192
+    loss: Loss = "softmax"
+    sampling: Sampling = "uniform"
     validation_share: float = 0.0
     patience: int = 2
     threads: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
@@ -74,10 +87,7 @@ class RoundConfig:
                 raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="at least 0")
         if not 0 <= self.validation_share <= 0.5:
             raise InvalidModelConfigError(name="validation_share", value=self.validation_share, expected="in [0, 0.5]")
-        if self.schedule not in ("constant", "cosine", "inverse"):
-            raise InvalidModelConfigError(
-                name="schedule", value=self.schedule, expected='"constant", "cosine" or "inverse"'
-            )
+        _require_choices(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +206,14 @@ class RoundInput:
             incumbent=None if facts["incumbent"] is None else Path(facts["incumbent"]),
             facts=facts["facts"],
         )
+
+
+def _require_choices(config: RoundConfig) -> None:
+    for name, known in _CHOICES.items():
+        if getattr(config, name) not in known:
+            raise InvalidModelConfigError(name=name, value=getattr(config, name), expected=" or ".join(known))
+    if config.loss == "gbce" and config.sampling != "uniform":  # its beta is derived for uniform negatives
+        raise InvalidModelConfigError(name="sampling", value=config.sampling, expected="uniform with loss gbce")
 
 
 _ARRAY_NAMES = (

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from learners.errors import DivergedError
-from learners.losses import distillation_loss, sample_columns, softmax_loss
+from learners.losses import LOSSES, distillation_loss, sample_columns, softmax_loss
 from learners.model import SharedModel
 from learners.round_input import RoundConfig
 from learners.training_rows import Rows
 
 Beat = Callable[[int, int], None]
+Reader = Callable[[Tensor, Tensor], Tensor]  # a `SharedModel`, as it is or compiled
+FUSED_DEVICES = ("cpu", "cuda")  # where AdamW updates all parameters in one kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class Trainer:
         self.epochs, self.learning_rate = epochs, learning_rate
         self._text, self._all = text_vectors, torch.arange(len(text_vectors), device=self.device)
         self._active = active.nonzero()[:, 0]
+        self._popularity: Tensor | None = None
+        self._reader: Reader = torch.compile(model, dynamic=True) if config.compile else model
         self._generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # dropout draws from the global generator
 
@@ -86,8 +90,14 @@ class Trainer:
             DivergedError: If a loss is not a finite number.
         """
         optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=self.learning_rate, weight_decay=self.config.weight_decay, foreach=True
+            self.model.parameters(),
+            lr=self.learning_rate,
+            weight_decay=self.config.weight_decay,
+            fused=self.device.type in FUSED_DEVICES,
         )
+        if self.config.sampling == "popularity":
+            counts = torch.bincount(rows.tokens[rows.targets], minlength=len(self._all))
+            self._popularity = counts[self._active.cpu()].double() + 1  # what was never a target can be drawn too
         steps = self.epochs * math.ceil(len(rows) / self.config.batch_rows)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, steps))
         curve, best, best_state = Curve(), math.inf, None
@@ -126,9 +136,9 @@ class Trainer:
             present = self._all if log_chance is None else torch.unique(torch.cat([rows.tokens.flatten(), columns]))
             items = self.model.item_vectors(self._text[present], present)
             competing = items[torch.searchsorted(present, columns)]  # [C, D]
-            users = _moments(self.model, items, rows, torch.searchsorted(present, rows.tokens))  # [P, D]
+            users = _moments(self.model, items, rows, torch.searchsorted(present, rows.tokens), self._reader)  # [P, D]
             true, weight = torch.searchsorted(columns, targets), rows.spread(rows.weight)
-            loss = softmax_loss(users, competing, true, weight, log_chance=log_chance)
+            loss = LOSSES[self.config.loss](users, competing, true, weight, log_chance=log_chance)
             replayed = rows.spread(rows.replayed)
             if self.teacher is None or self.config.distillation == 0 or not bool(replayed.any()):
                 return loss
@@ -156,7 +166,11 @@ class Trainer:
         if len(self._active) <= self.config.full_softmax_items:
             return torch.unique(torch.cat([self._active, targets])), None
         columns, log_chance = sample_columns(
-            targets.cpu(), self._active.cpu(), size=self.config.sampled_negatives, generator=self._generator
+            targets.cpu(),
+            self._active.cpu(),
+            size=self.config.sampled_negatives,
+            generator=self._generator,
+            popularity=self._popularity,
         )
         return columns.to(self.device), log_chance.to(self.device)
 
@@ -170,7 +184,7 @@ class Trainer:
                 return 1 / (1 + self.config.schedule_decay * step)
 
 
-def _moments(model: SharedModel, items: Tensor, rows: Rows, places: Tensor) -> Tensor:
+def _moments(model: SharedModel, items: Tensor, rows: Rows, places: Tensor, reader: Reader | None = None) -> Tensor:
     """Return the user vector before each target, in row order, [P, D].
 
     Args:
@@ -178,8 +192,9 @@ def _moments(model: SharedModel, items: Tensor, rows: Rows, places: Tensor) -> T
         items: Item vectors [n, D].
         rows: The histories.
         places: Where in `items` each of the rows' tokens is, [B, L+1].
+        reader: What is called in the model's stead: the model itself, or as it was compiled.
     """
-    users = model(items[places[:, :-1]], (rows.lengths - 1).clamp(min=0))  # [B, L, D]
+    users = (model if reader is None else reader)(items[places[:, :-1]], (rows.lengths - 1).clamp(min=0))  # [B, L, D]
     newcomer = model.newcomer.to(users.dtype).expand(len(places), 1, -1)
     return torch.cat([newcomer, users], dim=1)[rows.targets]
 
