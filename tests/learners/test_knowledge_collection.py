@@ -17,8 +17,8 @@ SIZE = len(head(1))
 
 
 @pytest.fixture
-def store(database_url: str, tmp_path: Path) -> KnowledgeStore:
-    return open_store(database_url, tmp_path / "artifacts")
+def store(knowledge_url: str, tmp_path: Path) -> KnowledgeStore:
+    return open_store(knowledge_url, tmp_path / "artifacts")
 
 
 def keep(store: KnowledgeStore, seed: int, *, days: float = 0, ndcg: float | None = None, **lineage: object) -> Entry:
