@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         claim(folder, periods, config)
 
         def say(line: str) -> None:
-            console.print(line, highlight=False)
+            console.print(line, highlight=False, soft_wrap=True)
 
         def run(seed: int) -> list[dict[str, Any]]:
             own = Run(periods, config, seed=seed, folder=folder / f"seed-{seed}", device=device, say=say)

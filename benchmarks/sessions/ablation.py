@@ -43,7 +43,7 @@ def ablate(
     """Return the mean figures of each variant over the first updates, seed 0."""
     found = []
     for number, (name, variant) in enumerate(variants(config).items()):
-        say(name)
+        say(f"ablation: {name}")
         run = Run(periods, variant, seed=0, folder=folder / f"{number:02d}", device=device, say=say)
         done = run.updates(updates)
         means = {
