@@ -25,7 +25,8 @@ class ItemKnn:
     >>> knn = ItemKnn(4, last=10, shrink=0)
     >>> for user, history, item in [(0, [], 1), (0, [1], 2), (1, [], 1), (1, [1], 3), (2, [], 3), (2, [3], 1)]:
     ...     knn.learn(Moment(user, np.array(history, np.int32), 0, 4), item)
-    >>> knn.scores([Moment(3, np.array([1], np.int32), 0, 4)])[0, 1:].round(3).tolist()  # 2: 1/sqrt(3), 3: 2/sqrt(6)
+    >>> scores = knn.scores([Moment(3, np.array([1], np.int32), 0, 4)])[0, 1:]
+    >>> [round(float(score), 3) for score in scores]  # of 2: 1 / sqrt(3 * 1), of 3: 2 / sqrt(3 * 2)
     [0.0, 0.577, 0.816]
     """
 
