@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, help="only the first so many events")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each contender that draws anything at random")
     parser.add_argument("--contender", action="append", choices=list(CONTENDERS), help="only these; may be repeated")
+    parser.add_argument("--skip", action="append", choices=list(CONTENDERS), default=[], help="all but these")
     parser.add_argument("--peers-venv", type=Path, help="virtual environment of the peers; default: made in the cache")
     parser.add_argument("--state", type=Path, default=STATE, help="where finished contenders are kept")
     parser.add_argument("--report", type=Path, help="write the figures as JSON")
@@ -111,7 +112,7 @@ def _run(
     outcomes: dict[str, list[Outcome]] = {}
     failed: dict[str, str] = {}
     wanted = options.contender or [name for name, entry in CONTENDERS.items() if not (options.toy and entry.peer)]
-    for name in wanted:
+    for name in (name for name in wanted if name not in options.skip):
         entry = CONTENDERS[name]
         for seed in range(options.seeds if entry.random else 1):
             key = f"{log.name}-{len(log)}-{name}-{seed}-{_digest(entry, bench)}"

@@ -28,6 +28,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "river_biased_mf": {"factors": 32, "learning_rate": 0.05, "l2": 0.01},
         "river_fm": {"factors": 32, "learning_rate": 0.05},
         "implicit_als": {"factors": 64, "regularization": 0.01, "alpha": 1.0},
+        "recbole_sasrec": {"epochs": 3},
     },
     "ml_100k": {
         "popularity_recent": {"half_life_ms": 14 * DAY_MS},
@@ -35,6 +36,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "river_biased_mf": {"factors": 32, "learning_rate": 0.05, "l2": 0.01},
         "river_fm": {"factors": 32, "learning_rate": 0.05},
         "implicit_als": {"factors": 64, "regularization": 0.01, "alpha": 1.0},
+        "recbole_sasrec": {"epochs": 10},
     },
 }
 """What was chosen on the first interactions of each log; what is not named here is its author's default."""
@@ -157,6 +159,13 @@ CONTENDERS: dict[str, Entry] = {
         _child("implicit_child", "implicit_als"),
         random=True,
         settings=_settings_of("implicit_als"),
+        peer=True,
+    ),
+    "recbole_sasrec": Entry(
+        "RecBole's SASRec, from scratch on everything, every 14 days; histories of the moment",
+        _child("recbole_child", "recbole_sasrec"),
+        random=True,
+        settings=_settings_of("recbole_sasrec"),
         peer=True,
     ),
     DEFAULT: Entry(
