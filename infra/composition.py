@@ -8,6 +8,9 @@ from learners.drift import DriftConfig
 from learners.encoder import open_encoder
 from learners.fast_memory.decay import DAY_MS
 from learners.gate import GateConfig
+from learners.knowledge.artifacts import ArtifactStore
+from learners.knowledge.collection import CollectionConfig
+from learners.knowledge.store import KnowledgeStore
 from learners.learner import LearnerConfig
 from learners.model import ModelConfig
 from learners.ranker import RankerConfig
@@ -16,6 +19,7 @@ from learners.shadow import ShadowConfig
 from learners.triggers import TriggerConfig
 from streams.learning.config import LearnerProcessConfig
 
+KNOWLEDGE = "knowledge"  # under the data folder, unless a URL says where
 TEXT_VECTORS = "text_vectors.sqlite"  # under the data folder: vectors by content hash
 
 
@@ -58,6 +62,7 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
             batch_rows=learning.batch_rows,
             learning_rate=learning.learning_rate,
             distillation=learning.distillation,
+            strategy=learning.strategy,
             threads=learning.threads,
             device=learning.device,
         ),
@@ -139,6 +144,37 @@ def learner_arguments(settings: Settings) -> dict[str, Any]:
         "http_host": settings.http.host,
         "http_port": settings.http.learner_port,
     }
+
+
+def knowledge_store(settings: Settings) -> KnowledgeStore:
+    """The store of knowledge; the caller creates its tables.
+
+    Args:
+        settings: All settings; Postgres is set.
+    """
+    url = settings.knowledge.url or (settings.data_dir.absolute() / KNOWLEDGE).as_uri()
+    return KnowledgeStore(postgres_url=_postgres_url(settings), artifacts=ArtifactStore(url))
+
+
+def collection_config(
+    settings: Settings, *, max_bytes: int | None = None, max_age_days: float | None = None
+) -> CollectionConfig:
+    """How much knowledge is kept.
+
+    Args:
+        settings: All settings.
+        max_bytes: Given by hand instead of the setting.
+        max_age_days: The same.
+
+    >>> collection_config(Settings(), max_bytes=7)
+    CollectionConfig(max_bytes=7, max_age_days=None, half_life_days=30.0, hold_parents=False, metric='ndcg_10')
+    """
+    knowledge = settings.knowledge
+    return CollectionConfig(
+        max_bytes=knowledge.max_bytes if max_bytes is None else max_bytes,
+        max_age_days=knowledge.max_age_days if max_age_days is None else max_age_days,
+        half_life_days=knowledge.half_life_days,
+    )
 
 
 def _postgres_url(settings: Settings) -> str:
