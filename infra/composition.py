@@ -167,7 +167,7 @@ def collection_config(
         max_age_days: The same.
 
     >>> collection_config(Settings(), max_bytes=7)
-    CollectionConfig(max_bytes=7, max_age_days=None, half_life_days=30.0, metric='ndcg_10')
+    CollectionConfig(max_bytes=7, max_age_days=None, half_life_days=30.0, hold_parents=False, metric='ndcg_10')
     """
     knowledge = settings.knowledge
     return CollectionConfig(

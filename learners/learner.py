@@ -199,6 +199,8 @@ class Learner:
         items = len(self.catalog)
         before = self.pending.held_out()
         tokens, mask = self.pending.take()
+        learned = self.pending.lessons.learned(items)
+        neighbours, strengths = self.ranker.memory.covisitation.links_of(np.flatnonzero(learned == 0))
         again = config.replay_rows if incumbent is not None else 0
         material = self.strategy.material(tokens, mask, self.replay, rows=again, before=before)
         rows = len(material.tokens)
@@ -222,6 +224,9 @@ class Learner:
             item_ids=list(self.catalog.item_ids),
             text_vectors=vectors,
             active=self.ranker.rankable(items).copy(),
+            learned=learned,
+            neighbours=neighbours,
+            strengths=strengths,
             model=config.model,
             training=config.training,
             gate=config.gate,

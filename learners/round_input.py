@@ -112,6 +112,11 @@ class RoundInput:
         item_ids: `item_index` -> `item_id`, N of them; index 0 is padding.
         text_vectors: Text vector of each item, float32 [N, T]; zeros where there is no text.
         active: Whether each item may be ranked, bool [N].
+        learned: Interactions with each item that the incumbent's rounds learned from, int32 [N]; see `Lessons`. Empty:
+            unknown, which leaves every item the row it has.
+        neighbours: What fast memory links the items to that no round has learned (`learned == 0`, in order), item
+            indexes, 0 for nothing, int32 [n, M].
+        strengths: How strongly, not negative, float32 [n, M].
         model: The network's shape.
         training: How to train.
         gate: How to judge.
@@ -132,6 +137,9 @@ class RoundInput:
     item_ids: Sequence[str]
     text_vectors: npt.NDArray[np.float32]
     active: npt.NDArray[np.bool_]
+    learned: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    neighbours: Indexes = field(default_factory=lambda: np.zeros((0, 0), np.int32))
+    strengths: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     model: ModelConfig = field(default_factory=ModelConfig)
     training: RoundConfig = field(default_factory=RoundConfig)
     gate: GateConfig = field(default_factory=GateConfig)
@@ -158,11 +166,21 @@ class RoundInput:
             "frozen_targets": (len(self.frozen_targets),),
             "text_vectors": (items, self.model.text_width),
             "active": (items,),
+            "learned": (items if len(self.learned) else 0,),
+            "neighbours": (int((self.learned == 0).sum()), *self.neighbours.shape[1:]),
+            "strengths": self.neighbours.shape,
         } | {f"extras {name}": (rows, *array.shape[1:]) for name, array in self.extras.items()}
         for name, shape in expected.items():
             if (found := self._array(name).shape) != shape:
                 raise InvalidRoundInputError(name=name, found=f"of shape {found}", expected=str(shape))
-        for name in ("tokens", "newest_histories", "newest_targets", "frozen_histories", "frozen_targets"):
+        for name in (
+            "tokens",
+            "newest_histories",
+            "newest_targets",
+            "frozen_histories",
+            "frozen_targets",
+            "neighbours",
+        ):
             values = getattr(self, name)
             if values.size and not (values.min() >= 0 and values.max() < items):
                 raise InvalidRoundInputError(
@@ -241,4 +259,7 @@ _ARRAY_NAMES = (
     "frozen_targets",
     "text_vectors",
     "active",
+    "learned",
+    "neighbours",
+    "strengths",
 )

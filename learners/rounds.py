@@ -23,6 +23,7 @@ from learners.round_input import RoundConfig, RoundInput
 from learners.strategies import strategy_named
 from learners.training import Beat, Curve, Teacher, Trainer
 from learners.training_rows import prepare
+from learners.warm_start import warm_start
 
 __all__ = ["RoundConfig", "RoundInput", "RoundResult", "judge_releases", "run_round"]
 
@@ -164,6 +165,14 @@ def _copy_of(incumbent: LoadedRelease | None, round_input: RoundInput) -> tuple[
         model = model.grown(capacity_for(config, items))
     known = len(incumbent.item_ids)
     model.admit(known, torch.from_numpy(round_input.text_vectors[known:]))
+    if len(round_input.learned):
+        warm_start(
+            model,
+            learned=torch.from_numpy(round_input.learned),
+            text_vectors=torch.from_numpy(round_input.text_vectors),
+            neighbours=torch.from_numpy(round_input.neighbours).long(),
+            strengths=torch.from_numpy(round_input.strengths),
+        )
     return model, False
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -170,6 +171,9 @@ def collect_garbage(
     max_age_days: Annotated[
         float | None, typer.Option("--max-age-days", help="What is older goes even where there is room.", min=0)
     ] = None,
+    hold_parents: Annotated[
+        bool, typer.Option("--hold-parents", help="Parents of living entries stay, whatever that takes.")
+    ] = False,
     postgres_url: options.PostgresUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
@@ -179,12 +183,17 @@ def collect_garbage(
 
     settings = options.read(postgres_url=postgres_url, data_dir=data_dir)
     config = collection_config(settings, max_bytes=max_bytes, max_age_days=max_age_days)
+    config = replace(config, hold_parents=hold_parents)
     done = collect(_store(settings), config, serving=_serving(settings), dry_run=dry_run)
     table = Table("id", "kind", "task", "version", "worth", "privacy", "bytes", "created", "outcome")
     for entry in done.removed:
         table.add_row(*_cells(entry), "would go" if dry_run else "removed")
     if done.removed:
         Console().print(table)
+    for entry_id, child in done.bereaved.items():
+        typer.echo(
+            f"{'would go' if dry_run else 'removed'} although parent of {child[:ID_SHOWN]}: {entry_id[:ID_SHOWN]}"
+        )
     for entry_id, reason in done.held.items():
         typer.echo(f"held: {entry_id[:ID_SHOWN]} {reason}")
     for name, size in done.swept:

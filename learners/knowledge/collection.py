@@ -1,6 +1,7 @@
 """Garbage collection: keep the bytes within a bound, letting go first of what is worth little and old.
 
-What serves and what a living entry names as its parent stays, and the report says what was held and by whom.
+What serves stays. What a living entry names as its parent goes last, and never without being said: every artifact is
+whole in itself, so a child can be used without its parent, but its lineage then ends in an id that leads nowhere.
 """
 
 from collections import Counter
@@ -22,12 +23,14 @@ class CollectionConfig:
         max_bytes: Most bytes of artifacts; an artifact of several entries counts once. At least 0.
         max_age_days: What is older goes even where there is room; None: nothing goes by age alone.
         half_life_days: An entry counts half as much after this time; above 0.
+        hold_parents: Whether parents of living entries stay even where the rest does not fit.
         metric: The end of the name of the metric that tells what an entry is worth; without it an entry is worth 0.
     """
 
     max_bytes: int
     max_age_days: float | None = None
     half_life_days: float = 30.0
+    hold_parents: bool = False
     metric: str = "ndcg_10"
 
 
@@ -37,6 +40,7 @@ class Collected:
 
     Args:
         removed: Entries that went, the least worth first.
+        bereaved: Those among them that a living entry names as its parent, by id -> id of that entry.
         held: Entries that should have gone but stay, by id -> why.
         swept: Names and bytes of what no entry names: leavings of writers that were killed.
         bytes_before: Of all artifacts that entries name.
@@ -45,6 +49,7 @@ class Collected:
     """
 
     removed: tuple[Entry, ...]
+    bereaved: Mapping[str, str]
     held: Mapping[str, str]
     swept: tuple[tuple[str, int], ...]
     bytes_before: int
@@ -91,6 +96,9 @@ def collect(
         bytes_after = total_bytes(left)
     return Collected(
         removed=tuple(removed),
+        bereaved={
+            entry.entry_id: child for entry in removed if (child := _child_of(entry, left, replaced)) is not None
+        },
         held=held,
         swept=tuple(swept),
         bytes_before=total_bytes(entries),
@@ -121,7 +129,10 @@ def choose(
     size, removed = total_bytes(entries), list[Entry]()
     while True:
         due = [entry for entry in order if entry.created_at_ms < oldest_ms] if size <= config.max_bytes else order
-        victim = next((one for one in due if not children[one.entry_id] and one.entry_id not in in_use), None)
+        free = [entry for entry in due if entry.entry_id not in in_use]
+        victim = next((entry for entry in free if not children[entry.entry_id]), None)
+        if victim is None and free and not config.hold_parents:
+            victim = free[0]
         if victim is None:
             break
         order.remove(victim)
@@ -169,9 +180,12 @@ def _followed(entry_id: str, replaced: Mapping[str, str]) -> str:
 
 
 def _reason(entry: Entry, in_use: Mapping[str, str], alive: Collection[Entry], replaced: Mapping[str, str]) -> str:
-    if entry.entry_id in in_use:
-        return in_use[entry.entry_id]
-    child = next(
-        one for one in alive if entry.entry_id in {_followed(parent, replaced) for parent in one.lineage.parents}
-    )
-    return f"parent of {child.entry_id}"
+    return in_use.get(entry.entry_id) or f"parent of {_child_of(entry, alive, replaced)}"
+
+
+def _child_of(entry: Entry, alive: Collection[Entry], replaced: Mapping[str, str]) -> str | None:
+    """Return the id of a living entry that names this one as its parent, or None."""
+    for one in alive:
+        if entry.entry_id in {_followed(parent, replaced) for parent in one.lineage.parents}:
+            return one.entry_id
+    return None

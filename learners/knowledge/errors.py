@@ -84,6 +84,14 @@ class ArchiveRefusedError(LearnerError, ValueError):
         self.path, self.reason = path, reason
 
 
+class InvalidPathError(LearnerError, ValueError):
+    """A path through the graph that cannot be followed."""
+
+    def __init__(self, *, path: str, expected: str) -> None:
+        super().__init__(f"path is {path!r}; expected {expected}")
+        self.path = path
+
+
 class FusionError(LearnerError, ValueError):
     """Models cannot be fused as asked."""
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.contents import KeyedVectors, encode_rows, encode_tensors, encode_vectors
@@ -38,3 +40,13 @@ def deposit_head(store: KnowledgeStore, seed: int = 0, *, task: str = "sequence"
     """Deposit a head, its lineage naming the task."""
     values = {"kind": "head", "privacy": "shop", "lineage": Lineage(task=task)} | changes
     return store.deposit(head(seed), **values)  # type: ignore[arg-type]
+
+
+def write_keys(folder: Path, name: str) -> tuple[Path, Path]:
+    """Write a pair of keys, <name>.key and <name>.pem."""
+    folder.mkdir(exist_ok=True)
+    key = Ed25519PrivateKey.generate()
+    private, public = folder / f"{name}.key", folder / f"{name}.pem"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return private, public

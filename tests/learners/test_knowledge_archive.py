@@ -11,8 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from learners.knowledge import archive, tables
 from learners.knowledge.archive import export_archive, import_archive
@@ -28,19 +27,10 @@ from learners.knowledge.errors import (
 )
 from learners.knowledge.keys import SigningKey, TrustedKey, load_signing_key, load_trusted_keys
 from learners.knowledge.store import KnowledgeStore
-from tests.learners.knowledge_data import deposit_head, exemplars, items, open_store
+from tests.learners.knowledge_data import deposit_head, exemplars, items, open_store, write_keys
 
 Members = list[tuple[tarfile.TarInfo, bytes]]
 MOST = 10_000_000
-
-
-def write_keys(folder: Path, name: str) -> tuple[Path, Path]:
-    folder.mkdir(exist_ok=True)
-    key = Ed25519PrivateKey.generate()
-    private, public = folder / f"{name}.key", folder / f"{name}.pem"
-    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    return private, public
 
 
 @pytest.fixture
@@ -54,17 +44,14 @@ def trusted(tmp_path: Path, key: SigningKey) -> tuple[TrustedKey, ...]:
 
 
 @pytest.fixture
-def here(database_url: str, tmp_path: Path) -> KnowledgeStore:
-    return open_store(database_url, tmp_path / "here")
+def here(knowledge_url: str, tmp_path: Path) -> KnowledgeStore:
+    return open_store(knowledge_url, tmp_path / "here")
 
 
 @pytest.fixture
-def there(here: KnowledgeStore, postgres_url: str, tmp_path: Path) -> KnowledgeStore:
-    """Another installation: tables of its own, in a schema of its own, and artifacts of its own."""
-    with tables.connect(here.postgres_url) as connection:
-        connection.execute("CREATE SCHEMA there")
-    url = f"{here.postgres_url}?options=-csearch_path%3Dthere,public"
-    return open_store(url, tmp_path / "there")
+def there(database_url: str, tmp_path: Path) -> KnowledgeStore:
+    """Another installation."""
+    return open_store(database_url, tmp_path / "there")
 
 
 def assert_untouched(store: KnowledgeStore) -> None:
@@ -366,17 +353,17 @@ def test_a_disk_that_fills_up_during_an_import_leaves_nothing_readable(
 
 
 def test_a_row_that_cannot_be_written_takes_all_others_with_it(
-    here: KnowledgeStore, key: SigningKey, trusted: tuple[TrustedKey, ...], tmp_path: Path
+    there: KnowledgeStore, key: SigningKey, trusted: tuple[TrustedKey, ...], tmp_path: Path
 ) -> None:
-    entries = [deposit_head(here, seed, task=f"task-{seed}") for seed in range(4)]
-    export_archive(here, tmp_path / "a.tar", entry_ids=[entry.entry_id for entry in entries], key=key, shop=True)
-    with tables.connect(here.postgres_url) as connection:
+    entries = [deposit_head(there, seed, task=f"task-{seed}") for seed in range(4)]
+    export_archive(there, tmp_path / "a.tar", entry_ids=[entry.entry_id for entry in entries], key=key, shop=True)
+    with tables.connect(there.postgres_url) as connection:
         connection.execute("DELETE FROM knowledge_entries")
         connection.execute("ALTER TABLE knowledge_entries ADD CONSTRAINT no_third CHECK (task <> 'task-2')")
 
     with pytest.raises(Exception, match="no_third"):
-        import_archive(here, tmp_path / "a.tar", trusted=trusted, max_bytes=MOST)
-    assert here.entries() == []
+        import_archive(there, tmp_path / "a.tar", trusted=trusted, max_bytes=MOST)
+    assert there.entries() == []
 
 
 # ---- keys

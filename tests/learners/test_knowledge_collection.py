@@ -17,8 +17,8 @@ SIZE = len(head(1))
 
 
 @pytest.fixture
-def store(database_url: str, tmp_path: Path) -> KnowledgeStore:
-    return open_store(database_url, tmp_path / "artifacts")
+def store(knowledge_url: str, tmp_path: Path) -> KnowledgeStore:
+    return open_store(knowledge_url, tmp_path / "artifacts")
 
 
 def keep(store: KnowledgeStore, seed: int, *, days: float = 0, ndcg: float | None = None, **lineage: object) -> Entry:
@@ -84,15 +84,41 @@ def test_what_is_too_old_goes_even_where_there_is_room(store: KnowledgeStore) ->
     assert store.entries() == [young]
 
 
-def test_a_parent_stays_while_its_child_lives_and_that_is_said(store: KnowledgeStore) -> None:
+def test_a_parent_goes_last_and_is_said_to_be_one(store: KnowledgeStore) -> None:
+    parent = keep(store, 1, days=500)
+    child = keep(store, 2, ndcg=0.5, parents=(parent.entry_id,))
+    other = keep(store, 3, ndcg=0.4)
+
+    assert run(store, keep_entries=2, dry_run=True).removed == (other,)
+    done = run(store, keep_entries=9, max_age_days=30)
+    assert done.removed == (parent,)
+    assert done.bereaved == {parent.entry_id: child.entry_id}
+    assert done.held == {}
+    assert store.read(child.entry_id) == head(2)
+
+
+def test_a_parent_stays_while_its_child_lives_where_that_is_asked_for(store: KnowledgeStore) -> None:
     parent = keep(store, 1, days=500)
     child = keep(store, 2, ndcg=0.5, parents=(parent.entry_id,))
 
-    done = run(store, keep_entries=9, max_age_days=30)
+    done = run(store, keep_entries=9, max_age_days=30, hold_parents=True)
 
-    assert done.removed == ()
+    assert (done.removed, done.bereaved) == ((), {})
     assert done.held == {parent.entry_id: f"parent of {child.entry_id}"}
     assert len(store.entries()) == 2
+
+
+def test_a_chain_of_releases_does_not_keep_the_store_from_shrinking(store: KnowledgeStore) -> None:
+    parent, chain = None, []
+    for version in range(1, 7):
+        lineage = {} if parent is None else {"parents": (parent.entry_id,)}
+        parent = keep(store, version, days=10 - version, ndcg=0.1, model_version=version, **lineage)
+        chain.append(parent)
+
+    done = run(store, keep_entries=3, serving=lambda entry: "serves" if entry.lineage.model_version in (5, 6) else None)
+    assert done.removed == tuple(chain[:3])
+    assert done.bereaved == {chain[2].entry_id: chain[3].entry_id}  # the others' children went with them
+    assert done.over_bytes == 0
 
 
 def test_a_parent_goes_after_its_child_when_room_is_needed(store: KnowledgeStore) -> None:
@@ -113,7 +139,9 @@ def test_the_parent_of_a_redacted_child_and_a_redacted_parent_stay(store: Knowle
 
     done = run(store, keep_entries=0, dry_run=True)
     assert done.removed == (child, store.show(redacted))
-    held = run(store, keep_entries=0, serving=lambda entry: "serves" if entry.kind == "head" else None).held
+    held = run(
+        store, keep_entries=0, hold_parents=True, serving=lambda entry: "serves" if entry.kind == "head" else None
+    ).held
     assert held == {child.entry_id: "serves", redacted: f"parent of {child.entry_id}"}
 
 

@@ -19,8 +19,8 @@ FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
-def store(database_url: str, tmp_path: Path) -> KnowledgeStore:
-    return open_store(database_url, tmp_path / "artifacts")
+def store(knowledge_url: str, tmp_path: Path) -> KnowledgeStore:
+    return open_store(knowledge_url, tmp_path / "artifacts")
 
 
 def names(store: KnowledgeStore) -> set[str]:

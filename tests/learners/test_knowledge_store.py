@@ -28,8 +28,8 @@ from tests.learners.knowledge_data import deposit_head, exemplars, head, items, 
 
 
 @pytest.fixture
-def store(database_url: str, tmp_path: Path) -> KnowledgeStore:
-    return open_store(database_url, tmp_path / "artifacts")
+def store(knowledge_url: str, tmp_path: Path) -> KnowledgeStore:
+    return open_store(knowledge_url, tmp_path / "artifacts")
 
 
 def test_an_entry_comes_back_as_it_went_in(store: KnowledgeStore) -> None:
@@ -180,8 +180,8 @@ def test_nearest_items_and_prototypes_come_by_likeness_but_never_people(store: K
     assert store.nearest_keys([1.0, 0.0], entry_ids=[]) == []
 
 
-def test_artifacts_live_wherever_fsspec_reaches(database_url: str) -> None:
-    store = KnowledgeStore(postgres_url=database_url, artifacts=ArtifactStore("memory://knowledge-test/deep"))
+def test_artifacts_live_wherever_fsspec_reaches(knowledge_url: str) -> None:
+    store = KnowledgeStore(postgres_url=knowledge_url, artifacts=ArtifactStore("memory://knowledge-test/deep"))
     store.create()
     entry = deposit_head(store)
 
@@ -205,9 +205,9 @@ def test_a_database_that_does_not_answer_is_named_with_a_remedy(tmp_path: Path) 
     assert list(store.artifacts.names()) == []
 
 
-def test_tables_are_created_once_however_often_and_by_however_many(database_url: str, tmp_path: Path) -> None:
-    entry = deposit_head(open_store(database_url, tmp_path / "artifacts"))
-    assert open_store(database_url, tmp_path / "artifacts").entries() == [entry]
+def test_tables_are_created_once_however_often_and_by_however_many(knowledge_url: str, tmp_path: Path) -> None:
+    entry = deposit_head(open_store(knowledge_url, tmp_path / "artifacts"))
+    assert open_store(knowledge_url, tmp_path / "artifacts").entries() == [entry]
 
 
 # ---- forgetting people
