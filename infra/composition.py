@@ -65,6 +65,7 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
             batch_rows=learning.batch_rows,
             learning_rate=learning.learning_rate,
             distillation=learning.distillation,
+            strategy=learning.strategy,
             threads=learning.threads,
             device=learning.device,
         ),

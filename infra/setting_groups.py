@@ -118,6 +118,7 @@ class LearningSettings(Group):
     round_interactions: int = Field(8_000, ge=100, le=100_000_000, description="a round after this many interactions")
     round_interval_s: float | None = Field(None, gt=0, le=30 * 86_400, description="and after this time; none: not")
     round_on_drift: bool = Field(default=True, description="and after a drift alarm")
+    strategy: str = Field("default", description="how old knowledge is kept: a name of docs/learning.md")
     replay_capacity: int = Field(50_000, ge=100, le=50_000_000, description="interactions kept to learn from again")
     replay_rows: int = Field(512, ge=0, le=1_000_000, description="replayed histories in a round")
     epochs: int = Field(4, ge=1, le=100, description="most passes over a round's rows")

@@ -14,7 +14,7 @@ import torch
 
 from learners.catalog import Catalog
 from learners.encoder import Encoder
-from learners.errors import DivergedError, UnknownStrategyError
+from learners.errors import DivergedError
 from learners.examiner import Witness
 from learners.interactions import Interaction
 from learners.learner import Learner, LearnerConfig
@@ -53,26 +53,6 @@ class _Rounds:
         )
 
 
-def _default(config: LearnerConfig) -> LearnerConfig:
-    return config
-
-
-def _naive(config: LearnerConfig) -> LearnerConfig:
-    return replace(config, replay_rows=0, training=replace(config.training, distillation=0.0))
-
-
-def _none(config: LearnerConfig) -> LearnerConfig:
-    never = replace(config.trigger, interactions=2**62, interval_ms=None, on_drift=False)
-    return replace(config, trigger=never)
-
-
-STRATEGIES: dict[str, Callable[[LearnerConfig], LearnerConfig]] = {
-    "default": _default,  # replay and distillation against the incumbent
-    "naive": _naive,  # new interactions alone
-    "none": _none,  # no rounds: fast memory alone
-}
-
-
 def evaluate(
     events: Iterable[Interaction],
     catalog_items: Iterable[Mapping[str, Any]],
@@ -94,7 +74,7 @@ def evaluate(
         encoder: Turns item texts into vectors.
         config: See `LearnerConfig`.
         seed: Source of every random choice.
-        strategy: One of `STRATEGIES`.
+        strategy: A name of `learners.strategies.STRATEGIES`.
         folder: Where releases are written; None: a temporary directory.
         progress: Called with the interactions done so far, now and then.
         witness: Called with every judgement and its outcome before anything learns from it.
@@ -107,9 +87,8 @@ def evaluate(
     Raises:
         UnknownStrategyError: If there is no such strategy.
     """
-    if strategy not in STRATEGIES:
-        raise UnknownStrategyError(strategy=strategy, known=sorted(STRATEGIES))
-    config = STRATEGIES[strategy](config or LearnerConfig())
+    config = config or LearnerConfig()
+    config = replace(config, training=replace(config.training, strategy=strategy))
     started, done = time.perf_counter(), 0
     catalog = Catalog()
     for item in catalog_items:

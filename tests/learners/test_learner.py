@@ -197,6 +197,24 @@ def test_a_round_learns_every_new_interaction_once_and_the_newest_window_waits()
     assert len(later.frozen_targets) == one.config.frozen_cases
 
 
+def test_a_round_is_told_what_earlier_rounds_learned_and_what_the_others_are_linked_to() -> None:
+    one = learner()
+    one.observe(stream(COUNT))
+    first = one.round_input(TRIGGER, text_vectors=NO_TEXT, incumbent=None)
+    assert not first.learned.any()
+    one.abandon_round()
+    again = one.round_input(TRIGGER, text_vectors=NO_TEXT, incumbent=None)
+    assert not again.learned.any()  # the first one failed
+    one.adopt(release(1))
+    one.observe([bought("ann", ITEMS + 1), bought("ann", 1)])
+    third = one.round_input(TRIGGER, text_vectors=NO_TEXT, incumbent=None)
+    assert third.learned.sum() == again.loss_mask.sum()
+    new = one.catalog.index_of(item_id(ITEMS + 1))
+    place = np.flatnonzero(third.learned == 0).tolist().index(new)
+    assert one.catalog.index_of(item_id(1)) in third.neighbours[place]
+    assert (third.strengths[place] > 0).sum() == 1
+
+
 def test_what_a_failed_round_took_comes_back() -> None:
     one = learner()
     one.observe(stream(500))
