@@ -17,6 +17,7 @@ from learners.encoder import Encoder, open_encoder
 from learners.evaluation import evaluate as evaluate_strategy
 from learners.interactions import Observation
 from streams.eventlog import LogFile, LoggedEvent, catalog_file, event_log
+from streams.validation import surface_in
 
 ITEM_FIELDS = ("item_id", "title", "description", "category", "brand", "price", "attributes")
 ENCODE_ITEMS = 128  # between two steps of the progress bar
@@ -98,6 +99,7 @@ def observations(log: LogFile[LoggedEvent], *, allowed_lateness_ms: int) -> Iter
                 event_time_ms=event.event_time_ms,
                 late=before is not None and event.event_time_ms < before - allowed_lateness_ms,
                 price=event.fields.get("price"),
+                surface=surface_in(event.fields.get("context", {})),
             )
 
 

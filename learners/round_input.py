@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,16 @@ from learners.model import ModelConfig
 
 Indexes = npt.NDArray[np.int32]
 Schedule = Literal["constant", "cosine", "inverse"]
+Loss = Literal["softmax", "gbce"]
+Sampling = Literal["uniform", "popularity"]
 
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "schedule": get_args(Schedule),
+    "loss": get_args(Loss),
+    "sampling": get_args(Sampling),
+}
 _ARRAYS, _FACTS = "arrays.npz", "round.json"
+_EXTRA = "extra."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +45,16 @@ class RoundConfig:
         distillation: Weight of staying close to the incumbent on replayed rows; 0 turns it off.
         full_softmax_items: Up to this many items the loss ranks all of them; beyond, a sample.
         sampled_negatives: Items drawn per step beyond that.
+        loss: `softmax` (cross-entropy, corrected for what was sampled) or `gbce` (see `learners.losses`).
+        sampling: How the sample is drawn: `uniform`, or by `popularity` among the round's targets (softmax only).
         validation_share: Share of new rows whose newest target is kept from training, to stop early on; in [0, 0.5].
             0, the default, trains for all epochs: on Online Retail stopping early on 0.1 cost a hundredth of hit rate.
         patience: Epochs without a better validation loss before training stops; at least 1.
         threads: CPU threads of a training process; at least 1.
         device: `auto` (CUDA if there is one), `cpu` or `cuda`.
+        compile: Whether the attention blocks go through `torch.compile`; pays on a GPU and in rounds of minutes.
+        strategy: How what was learned is kept; a name of `learners.strategies.STRATEGIES`.
+        strategy_settings: The strategy's own settings, in place of its paper's.
     """
 
     epochs: int = 4
@@ -56,10 +69,15 @@ class RoundConfig:
     distillation: float = 0.5
     full_softmax_items: int = 20_000
     sampled_negatives: int = 8_192
+    loss: Loss = "softmax"
+    sampling: Sampling = "uniform"
     validation_share: float = 0.0
     patience: int = 2
     threads: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    compile: bool = False
+    strategy: str = "default"
+    strategy_settings: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
@@ -74,10 +92,7 @@ class RoundConfig:
                 raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="at least 0")
         if not 0 <= self.validation_share <= 0.5:
             raise InvalidModelConfigError(name="validation_share", value=self.validation_share, expected="in [0, 0.5]")
-        if self.schedule not in ("constant", "cosine", "inverse"):
-            raise InvalidModelConfigError(
-                name="schedule", value=self.schedule, expected='"constant", "cosine" or "inverse"'
-            )
+        _require_choices(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +112,18 @@ class RoundInput:
         item_ids: `item_index` -> `item_id`, N of them; index 0 is padding.
         text_vectors: Text vector of each item, float32 [N, T]; zeros where there is no text.
         active: Whether each item may be ranked, bool [N].
+        learned: Interactions with each item that the incumbent's rounds learned from, int32 [N]; see `Lessons`. Empty:
+            unknown, which leaves every item the row it has.
+        neighbours: What fast memory links the items to that no round has learned (`learned == 0`, in order), item
+            indexes, 0 for nothing, int32 [n, M].
+        strengths: How strongly, not negative, float32 [n, M].
         model: The network's shape.
         training: How to train.
         gate: How to judge.
         seed: Source of every random choice.
         incumbent: The release to start from and to beat; None starts from scratch.
         facts: Anything JSON-able that shall stand in the manifest (offsets learned, trigger, interactions).
+        extras: What the strategy's buffer keeps with its rows, by name; M rows each.
     """
 
     tokens: Indexes
@@ -116,12 +137,16 @@ class RoundInput:
     item_ids: Sequence[str]
     text_vectors: npt.NDArray[np.float32]
     active: npt.NDArray[np.bool_]
+    learned: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    neighbours: Indexes = field(default_factory=lambda: np.zeros((0, 0), np.int32))
+    strengths: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     model: ModelConfig = field(default_factory=ModelConfig)
     training: RoundConfig = field(default_factory=RoundConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     seed: int = 0
     incumbent: Path | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check every shape and every index once, so that training need not.
@@ -141,11 +166,21 @@ class RoundInput:
             "frozen_targets": (len(self.frozen_targets),),
             "text_vectors": (items, self.model.text_width),
             "active": (items,),
-        }
+            "learned": (items if len(self.learned) else 0,),
+            "neighbours": (int((self.learned == 0).sum()), *self.neighbours.shape[1:]),
+            "strengths": self.neighbours.shape,
+        } | {f"extras {name}": (rows, *array.shape[1:]) for name, array in self.extras.items()}
         for name, shape in expected.items():
-            if (found := getattr(self, name).shape) != shape:
+            if (found := self._array(name).shape) != shape:
                 raise InvalidRoundInputError(name=name, found=f"of shape {found}", expected=str(shape))
-        for name in ("tokens", "newest_histories", "newest_targets", "frozen_histories", "frozen_targets"):
+        for name in (
+            "tokens",
+            "newest_histories",
+            "newest_targets",
+            "frozen_histories",
+            "frozen_targets",
+            "neighbours",
+        ):
             values = getattr(self, name)
             if values.size and not (values.min() >= 0 and values.max() < items):
                 raise InvalidRoundInputError(
@@ -159,6 +194,10 @@ class RoundInput:
         for name in ("weight", "text_vectors"):
             if not np.all(np.isfinite(getattr(self, name))):
                 raise InvalidRoundInputError(name=name, found="not finite", expected="finite numbers")
+
+    def _array(self, name: str) -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = self.extras[name[7:]] if name.startswith("extras ") else getattr(self, name)
+        return array
 
     def save(self, folder: Path) -> None:
         """Write everything into a new directory, whole or not at all.
@@ -177,6 +216,7 @@ class RoundInput:
         }
         with whole_directory(folder) as target:
             arrays = {name: getattr(self, name) for name in _ARRAY_NAMES}
+            arrays |= {_EXTRA + name: values for name, values in self.extras.items()}
             np.savez(target / _ARRAYS, allow_pickle=False, **arrays)
             (target / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
@@ -186,8 +226,10 @@ class RoundInput:
         facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
         with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in _ARRAY_NAMES}
+            extras = {name.removeprefix(_EXTRA): stored[name] for name in stored.files if name.startswith(_EXTRA)}
         return cls(
             **arrays,
+            extras=extras,
             item_ids=facts["item_ids"],
             model=ModelConfig(**facts["model"]),
             training=RoundConfig(**facts["training"]),
@@ -196,6 +238,14 @@ class RoundInput:
             incumbent=None if facts["incumbent"] is None else Path(facts["incumbent"]),
             facts=facts["facts"],
         )
+
+
+def _require_choices(config: RoundConfig) -> None:
+    for name, known in _CHOICES.items():
+        if getattr(config, name) not in known:
+            raise InvalidModelConfigError(name=name, value=getattr(config, name), expected=" or ".join(known))
+    if config.loss == "gbce" and config.sampling != "uniform":  # its beta is derived for uniform negatives
+        raise InvalidModelConfigError(name="sampling", value=config.sampling, expected="uniform with loss gbce")
 
 
 _ARRAY_NAMES = (
@@ -209,4 +259,7 @@ _ARRAY_NAMES = (
     "frozen_targets",
     "text_vectors",
     "active",
+    "learned",
+    "neighbours",
+    "strengths",
 )

@@ -30,6 +30,12 @@ COMMANDS = (
     ["models", "show"],
     ["models", "promote"],
     ["models", "rollback"],
+    ["knowledge", "list"],
+    ["knowledge", "show"],
+    ["knowledge", "diff"],
+    ["knowledge", "export"],
+    ["knowledge", "import"],
+    ["knowledge", "gc"],
     ["erase"],
     ["doctor"],
 )
