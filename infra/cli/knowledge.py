@@ -178,10 +178,10 @@ def collect_garbage(
     data_dir: options.DataDir = None,
 ) -> None:
     """Let go of what is worth least until the rest fits, and sweep what killed writers left."""
+    settings = options.read(postgres_url=postgres_url, data_dir=data_dir)
     from infra.composition import collection_config
     from learners.knowledge.collection import collect
 
-    settings = options.read(postgres_url=postgres_url, data_dir=data_dir)
     config = collection_config(settings, max_bytes=max_bytes, max_age_days=max_age_days)
     config = replace(config, hold_parents=hold_parents)
     done = collect(_store(settings), config, serving=_serving(settings), dry_run=dry_run)
@@ -217,10 +217,10 @@ def graph(
     data_dir: options.DataDir = None,
 ) -> None:
     """Ask the knowledge graph where a path of relations leads, and with what chance."""
-    from infra.composition import knowledge_graph
-
     settings = options.read(postgres_url=postgres_url, data_dir=data_dir)
     options.required_postgres(settings)
+    from infra.composition import knowledge_graph
+
     grown = knowledge_graph(settings)
     grown.create()
     table = Table("relation", "edges") if start is None else Table("node", "chance", "by way of")

@@ -139,14 +139,15 @@ def test_gc_keeps_what_serves_and_says_so(
     )
     serving = deposit_head(store, 1, lineage=Lineage(task="sequence", model_version=1))
     old = deposit_head(store, 2, lineage=Lineage(task="sequence", model_version=7))
-    (tmp_path / "data" / "knowledge" / ".tmp-left").write_bytes(b"123")
+    left = f".tmp-{serving.sha256}-left"
+    (tmp_path / "data" / "knowledge" / left).write_bytes(b"123")
 
     assert "would go" in said(capsys, "gc", "--max-bytes", 0, "--dry-run")
     assert len(store.entries()) == 2
     shown = said(capsys, "gc", "--max-bytes", 0)
     assert old.entry_id[:12] in shown
     assert f"held: {serving.entry_id[:12]} used by release 1" in shown
-    assert "swept: .tmp-left (3 bytes)" in shown
+    assert f"swept: {left} (3 bytes)" in shown
     assert f"{serving.size_bytes} above the bound" in shown
     assert store.entries() == [serving]
 
