@@ -61,7 +61,9 @@ class Keeping:
                 self._accumulation = None
 
     def keep(self, record: ReleaseRecord, round_input: RoundInput, *, round_key: str) -> None:
-        """Keep what a released round learned; the same round again changes nothing."""
+        """Keep what a released round learned, and prune the graph; the same round again changes nothing."""
+        if self._graph is not None:
+            self.counts["graph_pruned"] += self._graph.prune()
         if self._accumulation is None:
             return
         try:
