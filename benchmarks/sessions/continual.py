@@ -40,7 +40,7 @@ class ContinualModel:
         """
         start = clock(self.device)
         rows = rows_of(periods.sessions[update - 1], history_length=self.config.history_length)
-        rows = rows.joined(self._replayed(periods, update, count=round(self.config.replay * len(rows))))
+        rows = rows.joined(self._replayed(periods, update, count=self.config.replay))
         own_seed = seed_of(self.seed, update)
         self.model = restarted(self.model, vectors, self.config, seed=own_seed).to(self.device)
         prepared = clock(self.device) - start

@@ -37,7 +37,7 @@ class TrainingConfig:
             aside for it: the newest sessions are worth more as lessons than as judges.
         stand_ins: Items that stand in for all that the rows do not hold.
         kept: Share of what an item's row had learned that is left when it is restarted from its spectral vector.
-        replay: Sessions of earlier periods replayed, in multiples of the new period's.
+        replay: Sessions of earlier periods that are replayed at an update, at most; ADER keeps as many.
     """
 
     width: int = 128
@@ -53,7 +53,7 @@ class TrainingConfig:
     least_gain: float = 0.08
     stand_ins: int = 4_096
     kept: float = 0.5
-    replay: float = 2.0
+    replay: int = 30_000
 
     def network(self) -> ModelConfig:
         """Return the shape of the network."""
@@ -195,7 +195,8 @@ def scores_of(model: SharedModel, histories: np.ndarray, lengths: np.ndarray) ->
     device = model.newcomer.device
     most = model.config.history_length
     surplus = np.maximum(lengths - most, 0)  # what is too long keeps its newest clicks
-    places = np.minimum(np.arange(min(most, histories.shape[1])) + surplus[:, None], histories.shape[1] - 1)
+    longest = min(most, int(lengths.max(initial=1)))
+    places = np.minimum(np.arange(longest) + surplus[:, None], histories.shape[1] - 1)
     tokens = torch.from_numpy(np.take_along_axis(histories, places, axis=1)).to(device)
     weight = model.id_embedding.weight
     users = model.newest(F.embedding(tokens, weight), torch.from_numpy(np.minimum(lengths, most)).to(device))

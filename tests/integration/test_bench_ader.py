@@ -50,7 +50,8 @@ def test_the_command_runs_at_toy_size_and_goes_on_where_it_was(tmp_path: Path) -
     assert found["train_s"]["full_retraining"] > 0
     assert set(found["seeds"]) == {"0", "1"}
     assert {"forgetting", "backward"} == set(found["seeds"]["0"]["forgetting"]["mixture"])
-    assert len(found["ablation"]) > 10
+    assert found["ablation"][0]["variant"] == "all"
+    assert len(found["ablation"]) == 10
     assert "| **mixture** |" in page.read_text()
 
 
