@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         claim(folder, periods, config)
 
         def say(line: str) -> None:
-            console.print(line, highlight=False)
+            console.print(line, highlight=False, soft_wrap=True)
 
         def run(seed: int) -> list[dict[str, Any]]:
             own = Run(periods, config, seed=seed, folder=folder / f"seed-{seed}", device=device, say=say)
@@ -70,9 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
         report = build(seeds, retrained, published, settings=config.described())
         report |= {"machine": machine(device), "data": "toy" if options.toy else options.sessions.name}
         if options.ablate:
-            report["ablation"] = ablate(
-                periods, config, updates=min(updates, 4), folder=folder / "ablation", device=device, say=say
-            )
+            report["ablation"] = ablate(periods, config, updates=min(updates, 4), folder=folder, device=device, say=say)
     _write(options, report)
 
 

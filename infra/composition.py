@@ -8,8 +8,10 @@ from learners.drift import DriftConfig
 from learners.encoder import open_encoder
 from learners.fast_memory.decay import DAY_MS
 from learners.gate import GateConfig
+from learners.knowledge.accumulation import Accumulation
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.collection import CollectionConfig
+from learners.knowledge.graph import GraphConfig, KnowledgeGraph
 from learners.knowledge.store import KnowledgeStore
 from learners.learner import LearnerConfig
 from learners.model import ModelConfig
@@ -18,6 +20,7 @@ from learners.round_input import RoundConfig
 from learners.shadow import ShadowConfig
 from learners.triggers import TriggerConfig
 from streams.learning.config import LearnerProcessConfig
+from streams.learning.keeping import Keeping
 
 KNOWLEDGE = "knowledge"  # under the data folder, unless a URL says where
 TEXT_VECTORS = "text_vectors.sqlite"  # under the data folder: vectors by content hash
@@ -141,9 +144,44 @@ def learner_arguments(settings: Settings) -> dict[str, Any]:
             checkpoint_interval_s=settings.learning.checkpoint_interval_s,
             round_timeout_s=settings.learning.round_timeout_s,
         ),
+        "keeping": keeping(settings),
         "http_host": settings.http.host,
         "http_port": settings.http.learner_port,
     }
+
+
+def keeping(settings: Settings) -> Keeping:
+    """What the learner hands knowledge to; nothing is connected yet.
+
+    Args:
+        settings: All settings; Postgres is set.
+    """
+    knowledge, graph = settings.knowledge, knowledge_graph(settings) if settings.knowledge.graph else None
+    if not knowledge.accumulate:
+        return Keeping(graph=graph)
+    accumulation = Accumulation(
+        knowledge_store(settings),
+        collection=collection_config(settings),
+        task=knowledge.task,
+        encoder=settings.model.text_encoder,
+        graph=graph.snapshot if graph is not None else tuple,
+    )
+    return Keeping(accumulation=accumulation, graph=graph)
+
+
+def knowledge_graph(settings: Settings) -> KnowledgeGraph:
+    """The knowledge graph; the caller creates its tables.
+
+    Args:
+        settings: All settings; Postgres is set.
+    """
+    knowledge = settings.knowledge
+    return KnowledgeGraph(
+        postgres_url=_postgres_url(settings),
+        config=GraphConfig(
+            half_life_days=knowledge.graph_half_life_days, edges_per_node=knowledge.graph_edges_per_node
+        ),
+    )
 
 
 def knowledge_store(settings: Settings) -> KnowledgeStore:

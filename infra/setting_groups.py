@@ -164,6 +164,11 @@ class DriftSettings(Group):
 class KnowledgeSettings(Group):
     """What outlives models, and where it lies."""
 
+    accumulate: bool = Field(default=True, description="keep what each released round learned")
+    task: str = Field("sequence", pattern=r"^[\w.:/@+-]{1,200}$", description="names the task that entries are of")
+    graph: bool = Field(default=False, description="grow the knowledge graph from catalogue and stream")
+    graph_half_life_days: float = Field(30, gt=0, le=36_500, description="a learned edge halves in this time")
+    graph_edges_per_node: int = Field(50, ge=1, le=10_000, description="most edges of a node and relation")
     url: str | None = Field(None, min_length=1, description="artifacts: any fsspec URL; none: under the data folder")
     max_bytes: int = Field(2 * 2**30, ge=0, le=2**50, description="most bytes of artifacts that a collection leaves")
     max_age_days: float | None = Field(None, gt=0, le=36_500, description="older entries go by age alone; none: not")

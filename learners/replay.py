@@ -190,6 +190,58 @@ class StratifiedReservoir:
             self._users.append(state["users"][start:end])
 
 
+class BiasedReservoir(StratifiedReservoir):
+    """A sample in which an interaction's chance falls with its age as exp(-age / capacity).
+
+    Every interaction is kept; it takes a random other's place with a chance that is the share of places in use.
+
+    Args:
+        capacity: Most interactions held at once; at least 1.
+        length: L, history kept with each interaction.
+        rng: Source of every random choice.
+
+    Source: Aggarwal, "On Biased Reservoir Sampling in the Presence of Stream Evolution", VLDB 2006, algorithm 2.1.
+    """
+
+    def __init__(self, *, capacity: int, length: int, rng: np.random.Generator) -> None:
+        super().__init__(capacity=capacity, length=length, rng=rng, user_groups=1, bands=1)
+        self.policy = "biased"
+
+    def _place(self, stratum: int) -> int | None:
+        held = int(self._held[stratum])
+        return int(self._rng.integers(held)) if self._rng.random() < held / self._room else held
+
+
+class OutputReservoir(StratifiedReservoir):
+    """A uniform sample of everything, and with each interaction the model's best scores when it came.
+
+    Args:
+        capacity: Most interactions held at once; at least 1.
+        length: L, history kept with each interaction.
+        outputs: K, scores kept with each.
+        rng: Source of every random choice.
+
+    A sample carries `taught_items`, int32 [n, K], and `taught_scores`, float32 [n, K]; item 0 where there is no score.
+
+    Source: Buzzega et al., "Dark Experience for General Continual Learning", NeurIPS 2020, algorithm 2.
+    """
+
+    def __init__(self, *, capacity: int, length: int, outputs: int, rng: np.random.Generator) -> None:
+        super().__init__(capacity=capacity, length=length, rng=rng, user_groups=1, bands=1)
+        self.policy, self.outputs = "outputs", outputs
+        self._items: Indexes = np.zeros((1, self._room, outputs), np.int32)
+        self._scores: Floats = np.zeros((1, self._room, outputs), np.float32)
+
+    def _keep_outputs(self, stratum: int, place: int, logits: Floats | None) -> None:
+        self._items[stratum, place] = self._scores[stratum, place] = 0
+        if logits is not None and len(logits) > self.outputs:
+            best = np.argpartition(-logits[1:], self.outputs - 1)[: self.outputs] + 1
+            self._items[stratum, place], self._scores[stratum, place] = best, logits[best]
+
+    def _sampled(self) -> dict[str, npt.NDArray[Any]]:
+        return {"tokens": self._tokens, "taught_items": self._items, "taught_scores": self._scores}
+
+
 def popularity_band(count: float, bounds: npt.NDArray[np.floating[Any]]) -> int:
     """Return the band of an item from its count and the counts that bound the bands.
 

@@ -103,6 +103,7 @@ class Trainer:
         self.device = model.newcomer.device
         self.epochs, self.learning_rate = epochs, learning_rate
         self._text, self._all = text_vectors, torch.arange(len(text_vectors), device=self.device)
+        self.active = active  # [N]
         self._active = active.nonzero()[:, 0]
         self._popularity: Tensor | None = None
         self._reader: Reader = torch.compile(model, dynamic=True) if config.compile else model

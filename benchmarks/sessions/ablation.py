@@ -28,28 +28,39 @@ def variants(config: RunConfig) -> dict[str, RunConfig]:
     for name, experts in GROUPS.items():
         rest = tuple(expert for expert in MEMORY_EXPERTS if expert not in experts)
         lacking[f"fast memory without {name}"] = replace(memory, experts=rest)
-        lacking[f"fast memory, {name} alone"] = replace(memory, experts=experts)
-    lacking["all"] = config
     training = config.training
-    lacking["without replay"] = replace(config, training=replace(training, replay=0.0))
-    lacking["rows restarted from scratch (nothing kept)"] = replace(config, training=replace(training, kept=0.0))
-    lacking["rows never restarted (all kept)"] = replace(config, training=replace(training, kept=1.0))
+    lacking["without replay"] = replace(config, training=replace(training, replay=0))
+    lacking["rows never restarted"] = replace(config, training=replace(training, kept=1.0))
+    lacking["rows restarted, nothing kept"] = replace(config, training=replace(training, kept=0.0))
     return lacking
 
 
 def ablate(
     periods: Periods, config: RunConfig, *, updates: int, folder: Path, device: torch.device, say: Say
 ) -> list[dict[str, Any]]:
-    """Return the mean figures of each variant over the first updates, seed 0."""
-    found = []
+    """Return the mean figures of each variant over the first updates, seed 0; the first is the run itself.
+
+    Args:
+        periods: The data.
+        config: Of the run.
+        updates: How many.
+        folder: The run's state, with seed 0 in it.
+        device: Where the shared model trains.
+        say: Told one line per update.
+    """
+    found = [
+        _means("all", config, Run(periods, config, seed=0, folder=folder / "seed-0", device=device, say=say), updates)
+    ]
     for number, (name, variant) in enumerate(variants(config).items()):
-        say(name)
-        run = Run(periods, variant, seed=0, folder=folder / f"{number:02d}", device=device, say=say)
-        done = run.updates(updates)
-        means = {
-            who: {measure: sum(one[who][measure] for one in done) / len(done) for measure in NAMES}
-            for who in WHO
-            if who in done[0]
-        }
-        found.append({"variant": name, "updates": len(done), **means})
+        say(f"ablation: {name}")
+        own = folder / "ablation" / f"{number:02d}"
+        run = Run(periods, variant, seed=0, folder=own, device=device, say=say)
+        found.append(_means(name, variant, run, updates))
     return found
+
+
+def _means(name: str, config: RunConfig, run: Run, updates: int) -> dict[str, Any]:
+    done = run.updates(updates)
+    own = WHO if config.with_model else ("fast_memory",)
+    means = {who: {measure: sum(one[who][measure] for one in done) / len(done) for measure in NAMES} for who in own}
+    return {"variant": name, "updates": len(done), **means}

@@ -21,12 +21,14 @@ class ContinualModel:
         seed: Source of everything random.
         device: Where it trains and answers.
         model: The newest network; None before the first update.
+        loss: Of its last pass.
     """
 
     config: TrainingConfig
     seed: int
     device: torch.device
     model: SharedModel | None = None
+    loss: float | None = None
 
     def learn(self, periods: Periods, update: int, vectors: Vectors) -> Curve:
         """Learn the period before `update` and some sessions of all earlier ones.
@@ -38,11 +40,12 @@ class ContinualModel:
         """
         start = clock(self.device)
         rows = rows_of(periods.sessions[update - 1], history_length=self.config.history_length)
-        rows = rows.joined(self._replayed(periods, update, count=round(self.config.replay * len(rows))))
+        rows = rows.joined(self._replayed(periods, update, count=self.config.replay))
         own_seed = seed_of(self.seed, update)
         self.model = restarted(self.model, vectors, self.config, seed=own_seed).to(self.device)
         prepared = clock(self.device) - start
-        curve = train(self.model, rows, self.config, seed=own_seed)
+        curve = train(self.model, rows, self.config, seed=own_seed, loss_before=self.loss)
+        self.loss = curve.losses[-1] if curve.losses else self.loss
         return Curve(prepared + curve.seconds, curve.steps, curve.losses)
 
     def _replayed(self, periods: Periods, update: int, *, count: int) -> Rows:
@@ -55,7 +58,7 @@ class ContinualModel:
         """Return the network as bytes."""
         assert self.model is not None
         buffer = io.BytesIO()
-        torch.save({"items": self.model.capacity - 1, "state": self.model.state_dict()}, buffer)
+        torch.save({"items": self.model.capacity - 1, "loss": self.loss, "state": self.model.state_dict()}, buffer)
         return buffer.getvalue()
 
     def set_state(self, state: bytes) -> None:
@@ -63,6 +66,7 @@ class ContinualModel:
         found = torch.load(io.BytesIO(state), weights_only=True, map_location=self.device)
         self.model = from_scratch(self.config, items=found["items"], seed=self.seed).to(self.device)
         self.model.load_state_dict(found["state"])
+        self.loss = found["loss"]
 
 
 def retrain(

@@ -35,14 +35,16 @@ class Examined:
     def ranks(self, asked: Questions) -> dict[str, Ranks]:
         """Return every target's place by each of `WHO` that there is, [Q]."""
         found: dict[str, list[Ranks]] = {name: [] for name in (WHO if self.model else WHO[-1:])}
-        for block in blocks(asked):
+        order = np.argsort(asked.lengths, kind="stable")  # blocks of alike length are little padding to the network
+        for block in blocks(asked.take(order)):
             opinions = self.opinions(block)
             found["fast_memory"].append(ranks_of(opinions.combined(self.memory_weights), block.targets))
             if opinions.model is not None:
                 found["mixture"].append(ranks_of(opinions.combined(self.mixture_weights), block.targets))
                 own = opinions.model[:, 1:]  # without padding
                 found["shared_model"].append(ranks_of(own, block.targets - 1))
-        return {name: np.concatenate([np.zeros(0, np.int64), *parts]) for name, parts in found.items()}
+        back = np.argsort(order, kind="stable")
+        return {name: np.concatenate([np.zeros(0, np.int64), *parts])[back] for name, parts in found.items()}
 
     def lesson(self, asked: Questions, *, candidates: int) -> Lesson | None:
         """Return what can be learned from questions whose answers are known by now; None where nothing was asked."""

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from benchmarks.sessions.covisits import scaled
 from benchmarks.sessions.data import PADDING, Ints, Questions
 
 Floats = npt.NDArray[np.float32]
@@ -101,16 +100,20 @@ class Opinions:
         left += [own.get(name, silent)[:, None] for name in self.items]
         right = [self.item_vectors, *(values[:, None] for values in self.items.values())]
         total: Floats = np.concatenate(left, axis=1) @ np.concatenate(right, axis=1).T
-        named = [scaled(matrix, own[name]) for name, matrix in self.sparse.items() if name in own]
-        if named:
-            total += sum_of(named).toarray()
+        flat = total.ravel()
+        for name, matrix in self.sparse.items():
+            if name in own:  # no column occurs twice in a row: products of sparse matrices have summed them
+                counts = np.diff(matrix.indptr)
+                places = np.repeat(np.arange(len(counts)) * total.shape[1], counts) + matrix.indices
+                flat[places] += matrix.data * np.repeat(own[name], counts)
         table = np.stack([own.get(name, silent) for name in REPEATS])
         total[self.repeats.rows, self.repeats.items] += table[self.repeats.kinds, self.repeats.rows]
         if self.model is not None and "model" in own:
             total += own["model"][:, None] * self.model
-            if "model_new" in own:
-                fresh = np.flatnonzero(self.items["new"])
-                total[:, fresh] += own["model_new"][:, None] * self.model[:, fresh]
+            new = self.items["new"]
+            if "model_new" in own and new.any():
+                first = int(new.argmax())  # new items have the highest indexes
+                total[:, first:] += own["model_new"][:, None] * self.model[:, first:]
         total[:, PADDING] = NEVER
         return total
 

@@ -15,7 +15,12 @@ MEASURE_TITLES = {"recall_20": "Recall@20", "mrr_20": "MRR@20"}
 
 def markdown(report: Figures) -> str:
     """Return the report as tables."""
-    parts = [_means(report), *(_curves(report, measure) for measure in MEASURE_TITLES), _cost(report)]
+    parts = [
+        _means(report),
+        *(_curves(report, measure) for measure in MEASURE_TITLES),
+        _cost(report),
+        _ablation(report),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -70,6 +75,16 @@ def _cost(report: Figures) -> str:
     ]  # fmt: skip
     rows.append(["sum", f"{cost['ours']:.0f}", "", f"{cost['full_retraining']:.0f}", "", f"**{cost['ratio']:.3f}**"])
     return _table(["update", "ours, s", "epochs", "full retraining, s", "epochs", "ratio"], rows)
+
+
+def _ablation(report: Figures) -> str:
+    """What each part is worth, if it was asked."""
+    rows = []
+    for one in report.get("ablation", []):
+        shown = [f"{one[name]['recall_20']:.2f} / {one[name]['mrr_20']:.2f}" if name in one else "" for name in WHO]
+        rows.append([one["variant"], *shown])
+    head = ["Recall@20 / MRR@20", *(TITLES[name] for name in WHO)]
+    return _table(head, rows) if rows else ""
 
 
 def plot(report: Figures, path: Path) -> None:

@@ -12,7 +12,7 @@ from benchmarks.sessions.published import Published
 Figures = dict[str, Any]
 
 MEASURES = (*NAMES, "new_item_recall_20")
-CHOSEN_ON = "updates 1 to 4 of DIGINETICA; nothing was chosen on updates 5 to 16"
+CHOSEN_ON = "updates 1 to 4 of DIGINETICA; how much is replayed also by a look at update 5; nothing on updates 6 to 16"
 
 
 def build(

@@ -47,8 +47,8 @@ class RunConfig:
     experts: tuple[str, ...] = MEMORY_EXPERTS
     with_model: bool = True
     rehearsal_share: float = 0.1
-    lesson_questions: int = 4_000
-    lesson_candidates: int = 150
+    lesson_questions: int = 3_000
+    lesson_candidates: int = 100
     lessons: int = 2
     frozen_questions: int = 500
 

@@ -32,11 +32,12 @@ class TrainingConfig:
         batch_sessions: Sessions a step.
         max_grad_norm: Longer gradients are cut to this length.
         max_epochs: Most passes over the rows.
-        least_gain: Training ends with the first epoch whose mean loss is less than this share below the one before.
-            Nothing is set aside for it: the newest sessions are worth more as lessons than as judges.
+        least_gain: Training ends with the first pass whose mean loss is less than this share below the loss before it:
+            that of the pass before, at first that of the last update's last pass, or of knowing nothing. Nothing is set
+            aside for it: the newest sessions are worth more as lessons than as judges.
         stand_ins: Items that stand in for all that the rows do not hold.
         kept: Share of what an item's row had learned that is left when it is restarted from its spectral vector.
-        replay: Sessions of earlier periods replayed, in multiples of the new period's.
+        replay: Sessions of earlier periods that are replayed at an update, at most; ADER keeps as many.
     """
 
     width: int = 128
@@ -49,10 +50,10 @@ class TrainingConfig:
     batch_sessions: int = 160
     max_grad_norm: float = 5.0
     max_epochs: int = 30
-    least_gain: float = 0.06
+    least_gain: float = 0.08
     stand_ins: int = 4_096
     kept: float = 0.5
-    replay: float = 1.0
+    replay: int = 30_000
 
     def network(self) -> ModelConfig:
         """Return the shape of the network."""
@@ -69,7 +70,7 @@ class Curve:
     Args:
         seconds: Processor seconds on a CPU, seconds on a GPU.
         steps: Optimizer steps.
-        losses: Mean training loss of each epoch.
+        losses: Mean training loss of each pass.
     """
 
     seconds: float
@@ -121,8 +122,17 @@ def restarted(previous: SharedModel | None, vectors: Vectors, config: TrainingCo
     return model
 
 
-def train(model: SharedModel, rows: Rows, config: TrainingConfig, *, seed: int) -> Curve:
-    """Train in place until an epoch gains too little.
+def train(
+    model: SharedModel, rows: Rows, config: TrainingConfig, *, seed: int, loss_before: float | None = None
+) -> Curve:
+    """Train in place until a pass gains too little.
+
+    Args:
+        model: The network.
+        rows: What to train on.
+        config: See `TrainingConfig`.
+        seed: Source of batch order, dropout and stand-ins.
+        loss_before: Of the last pass of the update before; None: that of knowing nothing, the log of the item count.
 
     Raises:
         DivergedError: If a loss is not a finite number.
@@ -135,9 +145,10 @@ def train(model: SharedModel, rows: Rows, config: TrainingConfig, *, seed: int) 
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
     )
     losses: list[float] = []
+    before = math.log(model.capacity) if loss_before is None else loss_before
     steps = 0
     model.train()
-    while len(rows) and len(losses) < config.max_epochs and not _settled(losses, config.least_gain):
+    while len(rows) and len(losses) < config.max_epochs and not settled([before, *losses], config.least_gain):
         total, count = torch.zeros((), device=device), 0
         field = Competitors.drawn(rows, items=model.capacity - 1, most=config.stand_ins, generator=generator).to(device)
         for batch in rows.batches(config.batch_sessions, generator):
@@ -155,10 +166,10 @@ def train(model: SharedModel, rows: Rows, config: TrainingConfig, *, seed: int) 
     return Curve(clock(device) - start, steps, losses)
 
 
-def _settled(losses: list[float], least_gain: float) -> bool:
-    """Whether the newest epoch gained too little.
+def settled(losses: list[float], least_gain: float) -> bool:
+    """Tell whether the newest pass gained too little.
 
-    >>> _settled([5.0, 4.0], 0.1), _settled([5.0, 4.0, 3.9], 0.1)
+    >>> settled([5.0, 4.0], 0.1), settled([5.0, 4.0, 3.9], 0.1)
     (False, True)
     """
     return len(losses) > 1 and losses[-1] > (1 - least_gain) * losses[-2]
@@ -184,7 +195,8 @@ def scores_of(model: SharedModel, histories: np.ndarray, lengths: np.ndarray) ->
     device = model.newcomer.device
     most = model.config.history_length
     surplus = np.maximum(lengths - most, 0)  # what is too long keeps its newest clicks
-    places = np.minimum(np.arange(min(most, histories.shape[1])) + surplus[:, None], histories.shape[1] - 1)
+    longest = min(most, int(lengths.max(initial=1)))
+    places = np.minimum(np.arange(longest) + surplus[:, None], histories.shape[1] - 1)
     tokens = torch.from_numpy(np.take_along_axis(histories, places, axis=1)).to(device)
     weight = model.id_embedding.weight
     users = model.newest(F.embedding(tokens, weight), torch.from_numpy(np.minimum(lengths, most)).to(device))

@@ -6,7 +6,8 @@
 - `prototypes`: a few vectors that stand for all items that were met.
 - `graph_edges`: what the graph knows by then, where there is one.
 
-Everything is a function of the round, so a round that is settled twice after a crash deposits once.
+All but the graph is a function of the round, so a round that is settled twice after a crash deposits once; the graph is
+kept once a release, as it was the first time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -77,7 +78,7 @@ class Accumulation:
         counts = _target_counts(round_input)
         embedding = task_vector(round_input.text_vectors, counts, counts).tolist()
         entries = []
-        for kind, content in self._contents(release, counts):
+        for kind, content in [*self._contents(release, counts), *self._graph_content(record)]:
             lineage = Lineage(
                 task=self._task,
                 model=record.model,
@@ -107,19 +108,28 @@ class Accumulation:
             sizes = np.bincount(groups, minlength=len(centres))
             keys = tuple(f"{number:02d} of {size} items" for number, size in enumerate(sizes))
             found.append(("prototypes", encode_vectors(KeyedVectors(keys, centres))))
-        if edges := self._graph():
-            found.append(("graph_edges", encode_rows(edges)))
         return found
+
+    def _graph_content(self, record: ReleaseRecord) -> list[tuple[Kind, bytes]]:
+        """The graph as it is, unless the release has kept one."""
+        if self._of("graph_edges", record.model, record.version):
+            return []
+        edges = self._graph()
+        return [("graph_edges", encode_rows(edges))] if edges else []
 
     def _parents(self, kind: Kind, record: ReleaseRecord) -> tuple[str, ...]:
         """The entries of the same kind that the release's parent left."""
         if record.parent is None or kind == "graph_edges":
             return ()
-        return tuple(
-            entry.entry_id
+        return tuple(entry.entry_id for entry in self._of(kind, record.model, record.parent))
+
+    def _of(self, kind: Kind, model: str, version: int) -> list[Entry]:
+        """The entries of a kind that a release left."""
+        return [
+            entry
             for entry in self.store.entries(kind=kind, task=self._task)
-            if entry.lineage.model == record.model and entry.lineage.model_version == record.parent
-        )
+            if (entry.lineage.model, entry.lineage.model_version) == (model, version)
+        ]
 
 
 def _target_counts(round_input: RoundInput) -> np.ndarray[Any, Any]:

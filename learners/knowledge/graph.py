@@ -24,6 +24,7 @@ from learners.knowledge.graph_growth import (
 )
 
 INVERSE = "^"
+_INTERACTIONS, _CATALOGUE = "interactions", "catalogue"  # what the ledger counts: source offsets, and the catalogue's
 _LONGEST_PATH = 4
 _WALK = f"""
 WITH RECURSIVE step (depth, relation, inverse) AS (
@@ -77,6 +78,16 @@ class CatalogueItem:
     category: Sequence[str] = ()
     brand: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueChange:
+    """One record of the catalogue's log: an item, or that it is delisted, and where the record stands."""
+
+    item_id: str
+    item: CatalogueItem | None
+    partition: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +162,8 @@ class KnowledgeGraph:
             KnowledgeUnavailableError: If Postgres does not answer; deliver them again.
         """
         with self._writing() as connection:
-            done = graph_tables.applied(connection, self.cluster_id, {one.partition for one in interactions})
+            partitions = {one.partition for one in interactions}
+            done = graph_tables.applied(connection, self.cluster_id, _INTERACTIONS, partitions)
             new: list[Occurrence] = []
             for one in interactions:
                 if one.offset > done.get(one.partition, -1):
@@ -161,26 +173,38 @@ class KnowledgeGraph:
                 deltas = self._deltas(connection, new)
                 graph_tables.add(connection, deltas, half_life_ms=self.config.half_life_ms)
                 self._trim(connection, deltas)
-                graph_tables.advance(connection, self.cluster_id, done)
+                graph_tables.advance(connection, self.cluster_id, _INTERACTIONS, done)
         return len(new)
 
     def describe(self, items: Iterable[CatalogueItem]) -> None:
         """Take in what the catalogue says; what it said of these items before is replaced."""
-        newest = {one.item_id: one for one in items}
-        edges = [
-            edge
-            for one in newest.values()
-            for edge in described(one.item_id, category=one.category, brand=one.brand, attributes=one.attributes)
-        ]
         with self._writing() as connection:
-            graph_tables.describe(connection, [node("item", item_id) for item_id in newest], edges)
+            self._describe(connection, {one.item_id: one for one in items})
 
     def delist(self, item_ids: Iterable[str]) -> None:
         """Remove items and every edge that begins or ends at them."""
-        nodes = [node("item", item_id) for item_id in item_ids]
         with self._writing() as connection:
-            connection.execute("DELETE FROM knowledge_edges WHERE source = ANY(%s)", (nodes,))
-            connection.execute("DELETE FROM knowledge_edges WHERE target = ANY(%s)", (nodes,))
+            self._delist(connection, item_ids)
+
+    def take_catalogue(self, changes: Sequence[CatalogueChange]) -> int:
+        """Take in a run of the catalogue's log, each record once; returns how many were new.
+
+        Args:
+            changes: In the order of their offsets within each partition.
+        """
+        with self._writing() as connection:
+            partitions = {change.partition for change in changes}
+            done = graph_tables.applied(connection, self.cluster_id, _CATALOGUE, partitions)
+            new = [change for change in changes if change.offset > done.get(change.partition, -1)]
+            newest = {change.item_id: change for change in new}
+            self._delist(connection, (item_id for item_id, change in newest.items() if change.item is None))
+            self._describe(
+                connection, {item_id: change.item for item_id, change in newest.items() if change.item is not None}
+            )
+            for change in new:
+                done[change.partition] = max(change.offset, done.get(change.partition, -1))
+            graph_tables.advance(connection, self.cluster_id, _CATALOGUE, done)
+        return len(new)
 
     def absorb(self, rows: Iterable[Mapping[str, Any]], *, share: float = 1.0) -> None:
         """Add another graph's learned edges, as `snapshot` returns them, each at this share of its weight."""
@@ -193,19 +217,20 @@ class KnowledgeGraph:
             graph_tables.add(connection, deltas, half_life_ms=self.config.half_life_ms)
             self._trim(connection, deltas)
 
-    def forget(self, user_id: str) -> None:
-        """Forget what is remembered of a person. Edges are sums over people and stay."""
+    def forget(self, user_ids: Iterable[str]) -> None:
+        """Forget what is remembered of people. Edges are sums over people and stay."""
         with self._writing() as connection:
-            connection.execute("DELETE FROM knowledge_graph_tails WHERE user_id = %s", (user_id,))
+            connection.execute("DELETE FROM knowledge_graph_tails WHERE user_id = ANY(%s)", ([*user_ids],))
 
-    def prune(self, *, now_ms: int) -> int:
-        """Drop what has faded, and the weakest beyond the bound; returns how many edges went.
+    def prune(self, *, now_ms: int | None = None) -> int:
+        """Drop what has faded, and the weakest beyond the bound; returns how many edges went. Looks at every edge.
 
         Args:
-            now_ms: Time of the data, not of the clock.
+            now_ms: Time of the data, not of the clock; None: of the newest edge.
         """
-        values = self._values(now_ms) | {"learned": list(LEARNED)}
         with self._writing() as connection:
+            newest_ms = self._newest_ms(connection) if now_ms is None else now_ms
+            values = self._values(newest_ms) | {"learned": list(LEARNED)}
             faded = connection.execute(
                 f"""DELETE FROM knowledge_edges
                     WHERE relation = ANY(%(learned)s) AND {graph_tables.STRENGTH} < %(least)s""",  # noqa: S608 - literals
@@ -219,7 +244,7 @@ class KnowledgeGraph:
             ).rowcount
             connection.execute(
                 "DELETE FROM knowledge_graph_tails WHERE last_time_ms < %s",
-                (now_ms - self.config.growth.purchase_window_ms,),
+                (newest_ms - self.config.growth.purchase_window_ms,),
             )
         return faded + weakest
 
@@ -290,6 +315,19 @@ class KnowledgeGraph:
                     ) AS strongest ORDER BY source, relation, target""",  # noqa: S608 - literals
                 values | {"shared": [relation for relation in LEARNED if relation != "query_led_to"]},
             ).fetchall()
+
+    def _describe(self, connection: tables.Connection, items: Mapping[str, CatalogueItem]) -> None:
+        edges = [
+            edge
+            for item_id, one in items.items()
+            for edge in described(item_id, category=one.category, brand=one.brand, attributes=one.attributes)
+        ]
+        graph_tables.describe(connection, [node("item", item_id) for item_id in items], edges)
+
+    def _delist(self, connection: tables.Connection, item_ids: Iterable[str]) -> None:
+        if nodes := [node("item", item_id) for item_id in item_ids]:
+            connection.execute("DELETE FROM knowledge_edges WHERE source = ANY(%s)", (nodes,))
+            connection.execute("DELETE FROM knowledge_edges WHERE target = ANY(%s)", (nodes,))
 
     def _deltas(self, connection: tables.Connection, new: Sequence[Occurrence]) -> list[Delta]:
         growth, tails = self.config.growth, graph_tables.read_tails(connection, {one.user_id for one in new})

@@ -26,9 +26,10 @@ CREATE TABLE IF NOT EXISTS knowledge_edges (
 CREATE INDEX IF NOT EXISTS knowledge_edges_target ON knowledge_edges (target, relation);
 CREATE TABLE IF NOT EXISTS knowledge_graph_ledger (
     cluster_id text NOT NULL,
+    topic text NOT NULL,
     partition int NOT NULL,
     applied_offset bigint NOT NULL,
-    PRIMARY KEY (cluster_id, partition)
+    PRIMARY KEY (cluster_id, topic, partition)
 );
 CREATE TABLE IF NOT EXISTS knowledge_graph_tails (
     user_id text PRIMARY KEY,
@@ -145,22 +146,23 @@ def categories(connection: Connection, items: Iterable[str]) -> dict[str, str]:
     return {row["source"]: row["target"] for row in rows}
 
 
-def applied(connection: Connection, cluster_id: str, partitions: Iterable[int]) -> dict[int, int]:
-    """Return the highest offset applied of each source partition that has any."""
+def applied(connection: Connection, cluster_id: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    """Return the highest offset applied of each partition that has any."""
     rows = connection.execute(
-        "SELECT partition, applied_offset FROM knowledge_graph_ledger WHERE cluster_id = %s AND partition = ANY(%s)",
-        (cluster_id, sorted(partitions)),
+        "SELECT partition, applied_offset FROM knowledge_graph_ledger "
+        "WHERE cluster_id = %s AND topic = %s AND partition = ANY(%s)",
+        (cluster_id, topic, sorted(partitions)),
     )
     return {row["partition"]: row["applied_offset"] for row in rows}
 
 
-def advance(connection: Connection, cluster_id: str, offsets: Mapping[int, int]) -> None:
-    """Note the highest offset applied of each source partition."""
+def advance(connection: Connection, cluster_id: str, topic: str, offsets: Mapping[int, int]) -> None:
+    """Note the highest offset applied of each partition."""
     for partition, offset in sorted(offsets.items()):
         connection.execute(
-            """INSERT INTO knowledge_graph_ledger VALUES (%s, %s, %s)
-               ON CONFLICT (cluster_id, partition) DO UPDATE SET applied_offset = EXCLUDED.applied_offset""",
-            (cluster_id, partition, offset),
+            """INSERT INTO knowledge_graph_ledger VALUES (%s, %s, %s, %s)
+               ON CONFLICT (cluster_id, topic, partition) DO UPDATE SET applied_offset = EXCLUDED.applied_offset""",
+            (cluster_id, topic, partition, offset),
         )
 
 

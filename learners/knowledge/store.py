@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from learners.disk import sha256_of
 from learners.knowledge import contents, tables
-from learners.knowledge.artifacts import ArtifactStore
+from learners.knowledge.artifacts import ArtifactStore, address_in
 from learners.knowledge.entry import ABOUT_PEOPLE, Entry, Kind, Lineage, Privacy, describe
 from learners.knowledge.errors import CorruptKnowledgeError, KnowledgeNotFoundError
 
@@ -116,7 +116,7 @@ class KnowledgeStore:
             if kind in ABOUT_PEOPLE:
                 content = self._without_forgotten(connection, kind, content)
                 entry = described(content)
-            self.artifacts.write(content)
+            self.write(connection, content)
             with connection.transaction():
                 tables.insert(connection, entry, searched_vectors(kind, content))
             return tables.one(connection, entry.entry_id)  # of two writers at once, the first one's row
@@ -233,16 +233,35 @@ class KnowledgeStore:
             ).fetchall()
         return [KeyMatch(**row) for row in found]
 
+    def write(self, connection: tables.Connection, content: bytes) -> str:
+        """Write an artifact that a row will name next; returns its address.
+
+        Args:
+            connection: From `tables.writing` or `tables.removing`, outside a transaction.
+            content: The bytes.
+
+        Raises:
+            KnowledgeWriteError: If the artifact store refuses.
+        """
+        tables.claim(connection, sha256_of(content))
+        return self.artifacts.write(content)
+
     def sweep(self, connection: tables.Connection) -> list[tuple[str, int]]:
-        """Remove every artifact that no entry names; returns names and sizes in bytes of what went.
+        """Remove what this store wrote and no entry names; returns names and sizes in bytes of what went.
+
+        What the tables know nothing of stays: they may be the wrong ones for this place.
 
         Args:
             connection: From `tables.removing`: it keeps writers out.
         """
-        named = tables.referenced(connection)
-        left = [(name, size) for name, size in self.artifacts.names() if name not in named]
+        claims, left = tables.claims(connection), []
+        for name, size in self.artifacts.names():
+            address = address_in(name)
+            if address in claims and (name != address or not claims[address]):
+                left.append((name, size))
         for name, _ in left:
             self.artifacts.remove(name)
+        tables.disclaim(connection, (address for address, named in claims.items() if not named))
         return left
 
     def _replacement(self, connection: tables.Connection, entry: Entry) -> Entry | None:

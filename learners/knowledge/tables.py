@@ -1,8 +1,9 @@
 """The store's tables in Postgres, and the connections to them. Readers see rows, and only rows make knowledge readable.
 
-`knowledge_entries` holds the entries, `knowledge_vectors` what is searched by similarity inside them (derived from the
-artifact, in the same transaction), `knowledge_replaced` which entry took the place of one that was redacted, and
-`knowledge_erasures` who asked to be forgotten.
+`knowledge_entries` holds the entries; `knowledge_vectors` what is searched by similarity inside them (derived from the
+artifact, in the same transaction); `knowledge_artifacts` which addresses this store ever wrote to, noted before it did;
+`knowledge_replaced` which entry took the place of one that was redacted; `knowledge_erasures` who asked to be
+forgotten.
 """
 
 import re
@@ -47,6 +48,9 @@ CREATE TABLE IF NOT EXISTS knowledge_vectors (
     key text NOT NULL,
     vector vector NOT NULL,
     PRIMARY KEY (entry_id, key)
+);
+CREATE TABLE IF NOT EXISTS knowledge_artifacts (
+    sha256 text PRIMARY KEY
 );
 CREATE TABLE IF NOT EXISTS knowledge_replaced (
     entry_id text PRIMARY KEY,
@@ -176,9 +180,23 @@ def delete(connection: Connection, entry_ids: Iterable[str]) -> None:
     connection.execute("DELETE FROM knowledge_entries WHERE entry_id = ANY(%s)", (list(entry_ids),))
 
 
-def referenced(connection: Connection) -> set[str]:
-    """Return the addresses that rows name."""
-    return {row["sha256"] for row in connection.execute("SELECT DISTINCT sha256 FROM knowledge_entries")}
+def claim(connection: Connection, address: str) -> None:
+    """Note, before an artifact is written, that it is this store's: only such may a sweep ever remove."""
+    connection.execute("INSERT INTO knowledge_artifacts VALUES (%s) ON CONFLICT DO NOTHING", (address,))
+
+
+def claims(connection: Connection) -> dict[str, bool]:
+    """Return the addresses that this store wrote to, or was about to, and whether a row names them."""
+    rows = connection.execute(
+        "SELECT sha256, EXISTS (SELECT FROM knowledge_entries AS entry WHERE entry.sha256 = claimed.sha256) AS named "
+        "FROM knowledge_artifacts AS claimed"
+    )
+    return {row["sha256"]: row["named"] for row in rows}
+
+
+def disclaim(connection: Connection, addresses: Iterable[str]) -> None:
+    """Note that nothing of this store lies at these addresses any more."""
+    connection.execute("DELETE FROM knowledge_artifacts WHERE sha256 = ANY(%s)", (list(addresses),))
 
 
 def erasures(connection: Connection) -> dict[str, int]:

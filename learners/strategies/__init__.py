@@ -4,8 +4,14 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 
 from learners.errors import InvalidModelConfigError, UnknownStrategyError
+from learners.strategies.adapters import LowRank
+from learners.strategies.anchors import ElasticWeights, L2ToIncumbent
+from learners.strategies.augmentation import SequenceAugmentation, TextAugmentation
+from learners.strategies.exemplars import AdaptiveDistillation, DarkExperience
 from learners.strategies.incumbent import Distillation
 from learners.strategies.plain import FullRetraining, Naive, NoRounds, SlidingWindow
+from learners.strategies.replays import HerdingReplay, RecencyReplay, ReservoirReplay, StratifiedReplay
+from learners.strategies.steps import FastGradient, Reptile
 from learners.strategies.strategy import Material, Strategy
 
 __all__ = ["STRATEGIES", "Material", "Strategy", "strategy_named"]
@@ -14,8 +20,21 @@ STRATEGIES: dict[str, Strategy] = {
     "default": Distillation(),
     "naive": Naive(),
     "none": NoRounds(),
+    "reservoir": ReservoirReplay(),
+    "recency": RecencyReplay(),
+    "stratified": StratifiedReplay(),
+    "herding": HerdingReplay(),
+    "der++": DarkExperience(),
+    "ader": AdaptiveDistillation(),
+    "ewc": ElasticWeights(),
+    "l2": L2ToIncumbent(),
     "window": SlidingWindow(),
     "retrain": FullRetraining(),
+    "lora": LowRank(),
+    "reptile": Reptile(),
+    "fgm": FastGradient(),
+    "augmentation": SequenceAugmentation(),
+    "text_augmentation": TextAugmentation(),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from learners.knowledge import tables
 from learners.knowledge.contents import decode_rows, encode_rows
 from learners.knowledge.errors import InvalidPathError
-from learners.knowledge.graph import CatalogueItem, GraphConfig, KnowledgeGraph
+from learners.knowledge.graph import CatalogueChange, CatalogueItem, GraphConfig, KnowledgeGraph
 from tests.learners.graph_data import DAY, Occurred, buy, edges, shop, stream
 
 FORK = multiprocessing.get_context("fork")
@@ -174,6 +174,23 @@ def test_the_catalogue_is_replaced_not_added_to_and_delisted_items_vanish(graph:
     assert ("tea", "co_purchase", "milk") in edges(graph)
 
 
+def test_a_run_of_the_catalogue_is_taken_in_once_and_its_newest_record_counts(graph: KnowledgeGraph) -> None:
+    def listed(category: str, offset: int) -> CatalogueChange:
+        item = CatalogueItem(item_id="mug", category=[category])
+        return CatalogueChange(item_id="mug", item=item, partition=1, offset=offset)
+
+    gone = CatalogueChange(item_id="tea", item=None, partition=1, offset=4)
+    buy(graph, ("mug", "tea"))
+
+    assert graph.take_catalogue([listed("Mugs", 2), listed("Cups", 3), gone]) == 3
+    assert edges(graph).keys() == {("mug", "category", "category:Cups")}
+    buy(graph, ("mug", "tea"), start=10)
+    assert graph.take_catalogue([listed("Mugs", 2), listed("Cups", 3), gone]) == 0  # delivered again
+    assert ("mug", "co_purchase", "tea") in edges(graph)
+    assert graph.take_catalogue([listed("Mugs", 5)]) == 1
+    assert ("mug", "category", "category:Mugs") in edges(graph)
+
+
 # ---- paths
 
 
@@ -214,7 +231,7 @@ def test_a_path_that_cannot_be_followed_is_refused(graph: KnowledgeGraph, path: 
 
 def test_forgetting_a_person_forgets_what_they_did_last(graph: KnowledgeGraph) -> None:
     graph.apply(stream(("ada", "a", "view", 0), ("bob", "a", "view", 0)))
-    graph.forget("ada")
+    graph.forget(["ada"])
 
     graph.apply(stream(("ada", "b", "view", 1), ("bob", "c", "view", 1), start=10))
     assert edges(graph).keys() == {("a", "co_view", "c"), ("c", "co_view", "a")}
