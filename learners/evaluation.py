@@ -143,8 +143,13 @@ def _round(learner: Learner, trigger: Trigger, vectors: TextVectors, rounds: _Ro
     """Run one round in line; adopt what the gate lets through."""
     vectors.update(learner.catalog)
     incumbent = rounds.versions.get(learner.model_version)
-    round_input = learner.round_input(trigger, text_vectors=vectors.matrix(learner.catalog), incumbent=incumbent)
     rounds.done += 1
+    round_input = learner.round_input(
+        trigger,
+        text_vectors=vectors.matrix(learner.catalog),
+        incumbent=incumbent,
+        facts={"round": f"{learner.config.training.strategy}-{rounds.done:04d}"},
+    )
     out_dir = rounds.folder / f"round-{rounds.done:04d}"
     out_dir.mkdir(parents=True)
     gate: dict[str, Any] = {"round": rounds.done, "trigger": trigger.kind, "interactions": learner.interactions}
