@@ -6,14 +6,25 @@ from infra.deployment import kafka_connection
 from infra.settings import Settings
 from learners.drift import DriftConfig
 from learners.encoder import open_encoder
+from learners.fast_memory.decay import DAY_MS
 from learners.gate import GateConfig
+from learners.knowledge.accumulation import Accumulation
+from learners.knowledge.artifacts import ArtifactStore
+from learners.knowledge.collection import CollectionConfig
+from learners.knowledge.graph import GraphConfig, KnowledgeGraph
+from learners.knowledge.store import KnowledgeStore
 from learners.learner import LearnerConfig
+from learners.loggers import logger_named
 from learners.model import ModelConfig
+from learners.ranker import RankerConfig
 from learners.round_input import RoundConfig
 from learners.shadow import ShadowConfig
 from learners.triggers import TriggerConfig
 from streams.learning.config import LearnerProcessConfig
+from streams.learning.keeping import Keeping
 
+KNOWLEDGE = "knowledge"  # under the data folder, unless a URL says where
+ROUND_LOGS = "round-logs"  # under the data folder: what `learning.logger` writes
 TEXT_VECTORS = "text_vectors.sqlite"  # under the data folder: vectors by content hash
 
 
@@ -30,6 +41,7 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
     model, learning, gate, drift = settings.model, settings.learning, settings.gate, settings.drift
     interval_s = learning.round_interval_s
     return LearnerConfig(
+        ranker=ranker_config(settings),
         trigger=TriggerConfig(
             interactions=learning.round_interactions,
             interval_ms=None if interval_s is None else round(interval_s * 1000),
@@ -55,6 +67,9 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
             batch_rows=learning.batch_rows,
             learning_rate=learning.learning_rate,
             distillation=learning.distillation,
+            strategy=learning.strategy,
+            logger=learning.logger,
+            log_dir=None if learning.logger == "none" else str(settings.data_dir.absolute() / ROUND_LOGS),
             threads=learning.threads,
             device=learning.device,
         ),
@@ -71,6 +86,16 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
         newest_window=gate.window,
         metrics_window=learning.metrics_window,
     )
+
+
+def ranker_config(settings: Settings) -> RankerConfig:
+    """What the learner scores with and workers rank with: the same.
+
+    >>> ranker_config(Settings(ranking={"item_expiry_days": 2})).item_expiry_ms
+    172800000
+    """
+    days = settings.ranking.item_expiry_days
+    return RankerConfig(item_expiry_ms=None if days is None else round(days * DAY_MS))
 
 
 def worker_arguments(settings: Settings) -> dict[str, Any]:
@@ -99,6 +124,7 @@ def worker_arguments(settings: Settings) -> dict[str, Any]:
         "top_k": settings.ranking.top_k,
         "max_users": settings.ranking.max_users,
         "ranking_linger_ms": settings.ranking.linger_ms,
+        "ranker": ranker_config(settings),
     }
 
 
@@ -110,6 +136,7 @@ def learner_arguments(settings: Settings) -> dict[str, Any]:
     """
     data_dir = settings.data_dir.absolute()
     data_dir.mkdir(parents=True, exist_ok=True)
+    logger_named(settings.learning.logger, data_dir / ROUND_LOGS)  # what it needs is missed now, not after a round
     encoder = open_encoder(settings.model.text_encoder, cache=data_dir / TEXT_VECTORS)
     return {
         "connection": kafka_connection(settings),
@@ -122,9 +149,75 @@ def learner_arguments(settings: Settings) -> dict[str, Any]:
             checkpoint_interval_s=settings.learning.checkpoint_interval_s,
             round_timeout_s=settings.learning.round_timeout_s,
         ),
+        "keeping": keeping(settings),
         "http_host": settings.http.host,
         "http_port": settings.http.learner_port,
     }
+
+
+def keeping(settings: Settings) -> Keeping:
+    """What the learner hands knowledge to; nothing is connected yet.
+
+    Args:
+        settings: All settings; Postgres is set.
+    """
+    knowledge, graph = settings.knowledge, knowledge_graph(settings) if settings.knowledge.graph else None
+    if not knowledge.accumulate:
+        return Keeping(graph=graph)
+    accumulation = Accumulation(
+        knowledge_store(settings),
+        collection=collection_config(settings),
+        task=knowledge.task,
+        encoder=settings.model.text_encoder,
+        graph=graph.snapshot if graph is not None else tuple,
+    )
+    return Keeping(accumulation=accumulation, graph=graph)
+
+
+def knowledge_graph(settings: Settings) -> KnowledgeGraph:
+    """The knowledge graph; the caller creates its tables.
+
+    Args:
+        settings: All settings; Postgres is set.
+    """
+    knowledge = settings.knowledge
+    return KnowledgeGraph(
+        postgres_url=_postgres_url(settings),
+        config=GraphConfig(
+            half_life_days=knowledge.graph_half_life_days, edges_per_node=knowledge.graph_edges_per_node
+        ),
+    )
+
+
+def knowledge_store(settings: Settings) -> KnowledgeStore:
+    """The store of knowledge; the caller creates its tables.
+
+    Args:
+        settings: All settings; Postgres is set.
+    """
+    url = settings.knowledge.url or (settings.data_dir.absolute() / KNOWLEDGE).as_uri()
+    return KnowledgeStore(postgres_url=_postgres_url(settings), artifacts=ArtifactStore(url))
+
+
+def collection_config(
+    settings: Settings, *, max_bytes: int | None = None, max_age_days: float | None = None
+) -> CollectionConfig:
+    """How much knowledge is kept.
+
+    Args:
+        settings: All settings.
+        max_bytes: Given by hand instead of the setting.
+        max_age_days: The same.
+
+    >>> collection_config(Settings(), max_bytes=7)
+    CollectionConfig(max_bytes=7, max_age_days=None, half_life_days=30.0, hold_parents=False, metric='ndcg_10')
+    """
+    knowledge = settings.knowledge
+    return CollectionConfig(
+        max_bytes=knowledge.max_bytes if max_bytes is None else max_bytes,
+        max_age_days=knowledge.max_age_days if max_age_days is None else max_age_days,
+        half_life_days=knowledge.half_life_days,
+    )
 
 
 def _postgres_url(settings: Settings) -> str:

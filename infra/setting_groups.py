@@ -5,6 +5,26 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+Strategy = Literal[
+    "default",
+    "naive",
+    "none",
+    "reservoir",
+    "recency",
+    "stratified",
+    "herding",
+    "der++",
+    "ader",
+    "ewc",
+    "l2",
+    "window",
+    "retrain",
+    "lora",
+    "reptile",
+    "fgm",
+    "augmentation",
+    "text_augmentation",
+]
 Share = Annotated[float, Field(ge=0, le=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -89,6 +109,9 @@ class RankingSettings(Group):
     top_k: int = Field(20, ge=1, le=1_000, description="places of a ranking that does not ask for another number")
     linger_ms: int = Field(200, ge=0, le=10_000, description="how long active users gather before they are ranked")
     max_users: int = Field(256, ge=1, le=10_000, description="most users ranked at once")
+    item_expiry_days: float | None = Field(
+        None, gt=0, le=3_650, description="an item nobody turned to for so long is not ranked until somebody does"
+    )
 
 
 class ModelSettings(Group):
@@ -115,6 +138,10 @@ class LearningSettings(Group):
     round_interactions: int = Field(8_000, ge=100, le=100_000_000, description="a round after this many interactions")
     round_interval_s: float | None = Field(None, gt=0, le=30 * 86_400, description="and after this time; none: not")
     round_on_drift: bool = Field(default=True, description="and after a drift alarm")
+    strategy: Strategy = Field("default", description="how old knowledge is kept; see docs/learning.md")
+    logger: Literal["none", "tensorboard", "wandb", "mlflow"] = Field(
+        "none", description="who is told of each round; writes below the data folder"
+    )
     replay_capacity: int = Field(50_000, ge=100, le=50_000_000, description="interactions kept to learn from again")
     replay_rows: int = Field(512, ge=0, le=1_000_000, description="replayed histories in a round")
     epochs: int = Field(4, ge=1, le=100, description="most passes over a round's rows")
@@ -155,6 +182,23 @@ class DriftSettings(Group):
         if self.warning_delta <= self.delta:
             raise ValueError(f"warning_delta is {self.warning_delta}; expected above delta ({self.delta})")
         return self
+
+
+class KnowledgeSettings(Group):
+    """What outlives models, and where it lies."""
+
+    accumulate: bool = Field(default=True, description="keep what each released round learned")
+    task: str = Field("sequence", pattern=r"^[\w.:/@+-]{1,200}$", description="names the task that entries are of")
+    graph: bool = Field(default=False, description="grow the knowledge graph from catalogue and stream")
+    graph_half_life_days: float = Field(30, gt=0, le=36_500, description="a learned edge halves in this time")
+    graph_edges_per_node: int = Field(50, ge=1, le=10_000, description="most edges of a node and relation")
+    url: str | None = Field(None, min_length=1, description="artifacts: any fsspec URL; none: under the data folder")
+    max_bytes: int = Field(2 * 2**30, ge=0, le=2**50, description="most bytes of artifacts that a collection leaves")
+    max_age_days: float | None = Field(None, gt=0, le=36_500, description="older entries go by age alone; none: not")
+    half_life_days: float = Field(30, gt=0, le=36_500, description="an entry is worth half as much after this time")
+    signing_key: Path | None = Field(None, description="Ed25519 private key (PEM) that signs exports")
+    trusted_keys: Path | None = Field(None, description="public key (PEM), or a folder of them, that imports believe")
+    import_max_bytes: int = Field(2**30, ge=0, le=2**50, description="most bytes of an imported archive's artifacts")
 
 
 class HttpSettings(Group):

@@ -21,6 +21,7 @@ from infra.setting_groups import (
     HttpSettings,
     IngestSettings,
     KafkaSettings,
+    KnowledgeSettings,
     LearningSettings,
     ModelSettings,
     PostgresSettings,
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
     learning: LearningSettings = Field(default_factory=LearningSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
     drift: DriftSettings = Field(default_factory=DriftSettings)
+    knowledge: KnowledgeSettings = Field(default_factory=KnowledgeSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     data_dir: Path = Field(Path("alluvium-data"), description="logs, releases, checkpoints, history")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")

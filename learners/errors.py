@@ -106,3 +106,11 @@ class UnknownStrategyError(LearnerError, ValueError):
     def __init__(self, *, strategy: str, known: list[str]) -> None:
         super().__init__(f"strategy is {strategy!r}; expected one of {', '.join(known)}")
         self.strategy = strategy
+
+
+class MissingExtraError(LearnerError, ImportError):
+    """Something was chosen that needs an optional dependency, which is not installed."""
+
+    def __init__(self, *, wanted: str, module: str, extra: str) -> None:
+        super().__init__(f"{wanted} needs {module!r}, which is not installed; pip install 'alluvium[{extra}]'")
+        self.wanted, self.extra = wanted, extra

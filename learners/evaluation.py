@@ -14,13 +14,17 @@ import torch
 
 from learners.catalog import Catalog
 from learners.encoder import Encoder
-from learners.errors import DivergedError, UnknownStrategyError
+from learners.errors import DivergedError
+from learners.examiner import Witness
 from learners.interactions import Interaction
 from learners.learner import Learner, LearnerConfig
 from learners.releases import LoadedRelease, load_release
-from learners.rounds import run_round
+from learners.round_input import RoundInput
+from learners.rounds import RoundResult, run_round
 from learners.text_vectors import TextVectors
 from learners.triggers import Trigger
+
+RunRound = Callable[[RoundInput, Path], RoundResult]
 
 _CALL = 256  # interactions per call of `observe`; no result depends on it
 _PROGRESS_EVERY = 2_048
@@ -49,26 +53,6 @@ class _Rounds:
         )
 
 
-def _default(config: LearnerConfig) -> LearnerConfig:
-    return config
-
-
-def _naive(config: LearnerConfig) -> LearnerConfig:
-    return replace(config, replay_rows=0, training=replace(config.training, distillation=0.0))
-
-
-def _none(config: LearnerConfig) -> LearnerConfig:
-    never = replace(config.trigger, interactions=2**62, interval_ms=None, on_drift=False)
-    return replace(config, trigger=never)
-
-
-STRATEGIES: dict[str, Callable[[LearnerConfig], LearnerConfig]] = {
-    "default": _default,  # replay and distillation against the incumbent
-    "naive": _naive,  # new interactions alone
-    "none": _none,  # no rounds: fast memory alone
-}
-
-
 def evaluate(
     events: Iterable[Interaction],
     catalog_items: Iterable[Mapping[str, Any]],
@@ -79,6 +63,8 @@ def evaluate(
     strategy: str = "default",
     folder: Path | None = None,
     progress: Callable[[int], None] = lambda _done: None,
+    witness: Witness | None = None,
+    run: RunRound = run_round,
 ) -> dict[str, Any]:
     """Score every interaction before learning it, with rounds in between, and report.
 
@@ -88,9 +74,11 @@ def evaluate(
         encoder: Turns item texts into vectors.
         config: See `LearnerConfig`.
         seed: Source of every random choice.
-        strategy: One of `STRATEGIES`.
+        strategy: A name of `learners.strategies.STRATEGIES`.
         folder: Where releases are written; None: a temporary directory.
         progress: Called with the interactions done so far, now and then.
+        witness: Called with every judgement and its outcome before anything learns from it.
+        run: Runs a round, as `run_round` does; a benchmark may time it, or change what it is given.
 
     Returns:
         JSON-able: `quality` as in a replay's report, `rounds`, `releases`, `rollbacks`, `gates`, `drift`, `curve`
@@ -99,15 +87,15 @@ def evaluate(
     Raises:
         UnknownStrategyError: If there is no such strategy.
     """
-    if strategy not in STRATEGIES:
-        raise UnknownStrategyError(strategy=strategy, known=sorted(STRATEGIES))
-    config = STRATEGIES[strategy](config or LearnerConfig())
+    config = config or LearnerConfig()
+    config = replace(config, training=replace(config.training, strategy=strategy))
     started, done = time.perf_counter(), 0
     catalog = Catalog()
     for item in catalog_items:
         catalog.upsert(**dict(item))
     vectors = TextVectors(encoder)
     learner = Learner(catalog=catalog, config=config, seed=seed)
+    learner.examiner.witness = witness
     curve: list[dict[str, Any]] = []
     drift: list[dict[str, Any]] = []
     with ExitStack() as stack:
@@ -117,7 +105,7 @@ def evaluate(
             learner.observe(part)
             done += len(part)
             if (trigger := learner.due(part[-1].event_time_ms)) is not None:
-                _round(learner, trigger, vectors, rounds)
+                _round(learner, trigger, vectors, rounds, run)
             if (rollback := learner.should_roll_back()) is not None:
                 learner.adopt(rounds.load(rollback.version), shadow=False)
                 rounds.rollbacks += 1
@@ -127,6 +115,8 @@ def evaluate(
             if done % _PROGRESS_EVERY < _CALL:
                 progress(done)
         progress(done)
+        learner.examiner.quality.close()
+        curve.extend(asdict(value) for value in learner.metrics())
         return {
             "strategy": strategy,
             "seed": seed,
@@ -149,22 +139,29 @@ def evaluate(
         }
 
 
-def _round(learner: Learner, trigger: Trigger, vectors: TextVectors, rounds: _Rounds) -> None:
+def _round(learner: Learner, trigger: Trigger, vectors: TextVectors, rounds: _Rounds, run: RunRound) -> None:
     """Run one round in line; adopt what the gate lets through."""
     vectors.update(learner.catalog)
     incumbent = rounds.versions.get(learner.model_version)
-    round_input = learner.round_input(trigger, text_vectors=vectors.matrix(learner.catalog), incumbent=incumbent)
     rounds.done += 1
+    round_input = learner.round_input(
+        trigger,
+        text_vectors=vectors.matrix(learner.catalog),
+        incumbent=incumbent,
+        facts={"round": f"{learner.config.training.strategy}-{rounds.done:04d}"},
+    )
     out_dir = rounds.folder / f"round-{rounds.done:04d}"
     out_dir.mkdir(parents=True)
     gate: dict[str, Any] = {"round": rounds.done, "trigger": trigger.kind, "interactions": learner.interactions}
     rounds.gates.append(gate)
+    began_s = time.thread_time()
     try:
-        result = run_round(round_input, out_dir)
+        result = run(round_input, out_dir)
     except DivergedError as error:
         learner.abandon_round()
-        gate["error"] = str(error)
+        gate |= {"error": str(error), "cpu_s": time.thread_time() - began_s}
         return
+    gate["cpu_s"] = time.thread_time() - began_s
     gate |= {"outcome": result.outcome, "verdict": dict(result.verdict), "training": dict(result.training)}
     if result.outcome == "passed" and result.candidate is not None:
         number = len(rounds.versions) + 1

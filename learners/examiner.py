@@ -1,5 +1,6 @@
 """The examiner: every prediction against its outcome, for metrics, detectors and the predecessor in the shadow."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from learners.watch import Watch
 Floats = npt.NDArray[np.float32]
 
 _TOP = 10
+NEW_ITEM_INTERACTIONS = 10  # an item is new until so many interactions with it were seen
 
 
 class Seen(NamedTuple):
@@ -39,6 +41,9 @@ class Seen(NamedTuple):
     items: int
 
 
+Witness = Callable[[Seen, Judgement], None]
+
+
 class Examiner:
     """Measure every judgement before its outcome is learned.
 
@@ -53,7 +58,9 @@ class Examiner:
         self.watch = Watch(drift)
         self.predecessor: SharedExpert | None = None
         self.shadow: PairedShadow | None = None
+        self.witness: Witness | None = None  # told of every judgement and its outcome; no part of the state
         self._shadow_config = shadow
+        self._met: npt.NDArray[np.int32] = np.zeros(0, np.int32)  # interactions with each item so far
 
     def compare_with(self, predecessor: SharedExpert | None) -> None:
         """Let a predecessor score in the shadow from now on; None ends a comparison."""
@@ -86,8 +93,10 @@ class Examiner:
             new_item: Whether nobody ever turned to the item before.
             shadow_logits: The predecessor's row of `SharedExpert.logits`, where there is a predecessor.
         """
+        if self.witness is not None:
+            self.witness(seen, judgement)
         interaction, past = seen.interaction, seen.past
-        ranks = self._ranks(seen, judgement)
+        ranks = self._ranks(seen, judgement, recent=self._meet(seen) < NEW_ITEM_INTERACTIONS)
         likely = log_softmax(judgement.logits)[seen.item_index] if seen.rankable else -np.log(seen.items)
         gains = self.quality.add(
             ranks,
@@ -95,6 +104,7 @@ class Examiner:
             items=seen.items,
             model_version=model_version,
             event_time_ms=interaction.event_time_ms,
+            losses=_losses(seen, judgement, -float(likely)),
         )
         scored = self.quality.interactions
         fallen = self.watch.quality(gains, -float(likely), event_time_ms=interaction.event_time_ms, interactions=scored)
@@ -115,9 +125,17 @@ class Examiner:
                 self.compare_with(None)
         return [alarm.metric for alarm in (fallen, changed) if alarm is not None]
 
+    def _meet(self, seen: Seen) -> int:
+        """Count one more interaction with the item; returns how many there were before."""
+        if seen.item_index >= len(self._met):
+            self._met = np.concatenate([self._met, np.zeros(max(1_024, seen.items), np.int32)])
+        before = int(self._met[seen.item_index])
+        self._met[seen.item_index] += 1
+        return before
+
     @staticmethod
-    def _ranks(seen: Seen, judgement: Judgement) -> dict[str, int]:
-        """Return the target's place by every expert."""
+    def _ranks(seen: Seen, judgement: Judgement, *, recent: bool) -> dict[str, int]:
+        """Return the target's place by every expert; once more under a name of its own where the item is new."""
         opinion = judgement.opinion
         scores = {"mixture": judgement.logits, "fast_memory": opinion.log_probabilities}
         if judgement.shared is not None:
@@ -128,12 +146,16 @@ class Examiner:
             ranks = {name: rank_of(its_scores[1:], seen.item_index - 1) for name, its_scores in scores.items()}
         if "shared_model" in ranks:  # scored from its first release on: compare on the same interactions
             ranks |= {f"{name}_since_release": ranks[name] for name in ("mixture", "fast_memory")}
+        if recent:
+            whole = ("mixture", "fast_memory", "shared_model")
+            ranks |= {f"{name}_on_new_items": ranks[name] for name in whole if name in ranks}
         return ranks
 
     def get_state(self) -> dict[str, Any]:
         """Return everything; of the predecessor only its version, 0 for none."""
         return {
             "quality": self.quality.get_state(),
+            "met": self._met.copy(),
             "watch": self.watch.get_state(),
             "predecessor": 0 if self.shadow is None else self.shadow.predecessor,
             "shadow": None if self.shadow is None else self.shadow.get_state(),
@@ -147,7 +169,19 @@ class Examiner:
             predecessor: The release of the version in `state`; None if it is gone, which ends the comparison.
         """
         self.quality.set_state(state["quality"])
+        self._met = np.array(state.get("met", ()), np.int32)  # checkpoints of 0.1.0 have none
         self.watch.set_state(state["watch"])
         self.compare_with(predecessor)
         if self.shadow is not None:
             self.shadow.set_state(state["shadow"])
+
+
+def _losses(seen: Seen, judgement: Judgement, mixture: float) -> dict[str, float] | None:
+    """Return the log loss of the mixture and of what it mixes, or None where there was nothing to mix."""
+    if judgement.shared is None or not seen.rankable:
+        return None
+    return {
+        "mixture": mixture,
+        "fast_memory": -float(judgement.opinion.log_probabilities[seen.item_index]),
+        "shared_model": -float(judgement.shared[seen.item_index]),
+    }

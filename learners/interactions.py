@@ -29,6 +29,8 @@ class Interaction(Protocol):
     def late(self) -> bool: ...
     @property
     def price(self) -> float | None: ...
+    @property
+    def surface(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class Observation:
     event_time_ms: int
     late: bool = False
     price: float | None = None
+    surface: str | None = None
 
 
 def code_of(event_type: str) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from learners.buffers import stored_in
 from learners.catalog import Catalog
 from learners.checkpoint import load_state, save_state
 from learners.drift import DriftEvent
@@ -20,10 +21,11 @@ from learners.mixture import softmax
 from learners.pending import Pending
 from learners.ranker import Judgement, Ranker
 from learners.releases import LoadedRelease
-from learners.replay import POPULARITY_BANDS, StratifiedReservoir, popularity_band
+from learners.replay import POPULARITY_BANDS, popularity_band
 from learners.round_input import RoundInput
 from learners.shadow import Rollback
 from learners.shared_expert import BLOCK, SharedExpert
+from learners.strategies import strategy_named
 from learners.triggers import Trigger, Triggers
 
 Floats = npt.NDArray[np.float32]
@@ -52,7 +54,8 @@ class Learner:
         self.triggers = Triggers(config.trigger)
         self._rng = np.random.default_rng(seed)
         length = config.model.history_length
-        self.replay = StratifiedReservoir(capacity=config.replay_capacity, length=length, rng=self._rng)
+        self.strategy = strategy_named(config.training.strategy, config.training.strategy_settings)
+        self.replay = self.strategy.buffer(capacity=config.replay_capacity, length=length, rng=self._rng)
         self.pending = Pending(
             length=length,
             newest=config.newest_window,
@@ -119,14 +122,16 @@ class Learner:
         first = self.interactions % BLOCK
         shared = self._logits(self.ranker.shared, pasts, first)
         shadow = self._logits(self.examiner.predecessor, pasts, first)
-        for place, each in enumerate(seen):
-            barred = self.ranker.barred(each.items)
+        for place, taken in enumerate(seen):
+            barred = self.ranker.barred(taken.items)
+            each = taken._replace(rankable=taken.rankable and taken.item_index not in barred)  # it may have expired
             judgement = self.ranker.judge(
                 each.past,
                 each.interaction.event_time_ms,
                 items=each.items,
                 barred=barred,
                 shared_logits=None if shared is None else shared[place],
+                surface=each.interaction.surface,
             )
             alarms = self.examiner.examine(
                 each,
@@ -138,7 +143,7 @@ class Learner:
             )
             for metric in alarms:
                 self.triggers.alarm(metric)
-            self._absorb(each, judgement)
+            self._absorb(each, judgement, None if shared is None else shared[place])
 
     @staticmethod
     def _logits(expert: SharedExpert | None, pasts: Sequence[Past], first: int) -> Floats | None:
@@ -147,14 +152,14 @@ class Learner:
         expert.refresh()
         return expert.logits(pasts, first=first)
 
-    def _absorb(self, each: Seen, judgement: Judgement) -> None:
+    def _absorb(self, each: Seen, judgement: Judgement, logits: Floats | None) -> None:
         """Learn one interaction, at once."""
         interaction, item_index, past = each.interaction, each.item_index, each.past
         time_ms = interaction.event_time_ms
         self.interactions += 1
         if each.rankable and judgement.experts is not None:
             probabilities = softmax(judgement.logits)
-            self.ranker.mixture.learn(judgement.opinion.context, judgement.experts, probabilities, item_index)
+            self.ranker.mixture.learn(judgement.situation, judgement.experts, probabilities, item_index)
             self._weights_changed = True
         self.ranker.memory.observe(item_index, past, time_ms, judgement.opinion if each.rankable else None)
         counts = self.ranker.memory.popularity.counts[-1]
@@ -162,15 +167,16 @@ class Learner:
             self._bands = np.quantile(counts.values[1 : each.items], POPULARITY_BANDS)
         band = popularity_band(float(counts.values[item_index]), self._bands)
         history = past.items.tolist()
-        self.replay.add(interaction.user_id, history, item_index, time_ms=time_ms, band=band)
-        self.pending.add(interaction.user_id, history, item_index, time_ms=time_ms, arrival=self.interactions)
+        user_id, arrival = interaction.user_id, self.interactions
+        self.replay.add(user_id, history, item_index, time_ms=time_ms, band=band, arrival=arrival, logits=logits)
+        self.pending.add(user_id, history, item_index, time_ms=time_ms, arrival=arrival)
         self.triggers.add()
 
     # ---- rounds -----------------------------------------------------------------------------------------------------
 
     def due(self, now_ms: int) -> Trigger | None:
         """Return why a round is due at `now_ms` (any clock that rises), or None."""
-        return self.triggers.due(now_ms)
+        return self.triggers.due(now_ms) if self.strategy.trains else None
 
     def round_input(
         self,
@@ -191,8 +197,13 @@ class Learner:
         """
         config = self.config
         items = len(self.catalog)
+        before = self.pending.held_out()
         tokens, mask = self.pending.take()
-        replayed = self.replay.sample(config.replay_rows if incumbent is not None else 0)
+        learned = self.pending.lessons.learned(items)
+        neighbours, strengths = self.ranker.memory.covisitation.links_of(np.flatnonzero(learned == 0))
+        again = config.replay_rows if incumbent is not None else 0
+        material = self.strategy.material(tokens, mask, self.replay, rows=again, before=before)
+        rows = len(material.tokens)
         newest_histories, newest_targets = self.pending.newest()
         frozen_histories, frozen_targets = self.pending.frozen()
         self.pending.freeze()
@@ -201,17 +212,21 @@ class Learner:
         vectors = np.zeros((items, config.model.text_width), np.float32)
         vectors[: len(text_vectors)] = text_vectors[:items]
         return RoundInput(
-            tokens=np.concatenate([tokens, replayed]),
-            loss_mask=np.concatenate([mask, replayed[:, 1:] > 0]),
-            weight=np.ones(len(tokens) + len(replayed), np.float32),
-            replayed=np.arange(len(tokens) + len(replayed)) >= len(tokens),
+            tokens=material.tokens,
+            loss_mask=material.mask,
+            weight=np.ones(rows, np.float32),
+            replayed=np.arange(rows) >= rows - material.replayed,
+            extras=material.extras,
             newest_histories=newest_histories,
             newest_targets=newest_targets,
             frozen_histories=frozen_histories,
             frozen_targets=frozen_targets,
             item_ids=list(self.catalog.item_ids),
             text_vectors=vectors,
-            active=self.catalog.active.copy(),
+            active=self.ranker.rankable(items).copy(),
+            learned=learned,
+            neighbours=neighbours,
+            strengths=strengths,
             model=config.model,
             training=config.training,
             gate=config.gate,
@@ -334,13 +349,23 @@ class Learner:
         self.ranker.set_state(state["ranker"])
         self.histories.set_state(state["histories"])
         self.triggers.set_state(state["triggers"])
-        self.replay.set_state(state["replay"])
+        self._restore_replay(state["replay"])
         self.ranker.adopt(release_of(state["model_version"]) if state["model_version"] else None)
         self.pending.set_state(state["pending"])  # after `adopt`, which ends rounds
         version = state["examiner"]["predecessor"]
         release = release_of(version) if version and self.ranker.shared is not None else None
         predecessor = None if release is None else SharedExpert(release, self.catalog, self.ranker.text_vectors)
         self.examiner.set_state(state["examiner"], predecessor)
+
+    def _restore_replay(self, state: dict[str, Any]) -> None:
+        """Take over what another strategy's buffer held, if it was another's; it keeps of it what it would keep."""
+        if state.get("policy", "stratified") == self.replay.policy:
+            self.replay.set_state(state)
+            return
+        counts = self.ranker.memory.popularity.counts[-1].values
+        for each in stored_in(state, length=self.config.model.history_length):
+            band = popularity_band(float(counts[each.item_index]), self._bands)
+            self.replay.add(each.user_id, each.history, each.item_index, time_ms=each.time_ms, band=band)
 
     def save(self, folder: Path, *, extra: Mapping[str, Any] | None = None) -> None:
         """Write a checkpoint, whole or not at all.

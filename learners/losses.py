@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from learners import softmax_chunks
+
 
 def softmax_loss(
     users: Tensor, columns: Tensor, targets: Tensor, weight: Tensor, *, log_chance: Tensor | None = None
@@ -24,11 +26,19 @@ def softmax_loss(
 
     Source: Jean et al., "On Using Very Large Target Vocabulary for NMT", ACL 2015, equation 8.
     """
+    if log_chance is None and _by_chunks(users, columns):
+        return softmax_chunks.cross_entropy(users, columns, targets, weight / weight.sum())
     scores = users @ columns.T
     if log_chance is not None:
         scores = scores - log_chance
     losses = F.cross_entropy(scores.float(), targets, reduction="none")
     return (losses * weight).sum() / weight.sum()
+
+
+def _by_chunks(users: Tensor, columns: Tensor) -> bool:
+    """Say whether a loss is to be learned from, in full precision, on a CPU: chunks are twice as fast there."""
+    plain = users.device.type == "cpu" and users.dtype == columns.dtype == torch.float32
+    return plain and torch.is_grad_enabled() and (users.requires_grad or columns.requires_grad)
 
 
 def gbce_loss(
@@ -88,6 +98,8 @@ def distillation_loss(users: Tensor, columns: Tensor, teacher_users: Tensor, tea
     Source: Mi et al., "ADER", RecSys 2020, equation 4; Buzzega et al., "Dark Experience for General Continual
     Learning", NeurIPS 2020, which stores the teacher's scores where this computes them.
     """
+    if _by_chunks(users, columns):
+        return softmax_chunks.divergence(users, columns, teacher_users, teacher_columns) / len(users)
     teacher = F.log_softmax((teacher_users @ teacher_columns.T).float(), dim=-1)
     student = F.log_softmax((users @ columns.T).float(), dim=-1)
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from learners.regret import Regret
+
 Floats = npt.NDArray[np.float32]
 
 TOP = 10
@@ -19,7 +21,7 @@ class MetricValue:
     """One figure.
 
     Args:
-        metric: `hit_rate_10`, `ndcg_10`, `mrr` or `coverage`.
+        metric: `hit_rate_10`, `ndcg_10`, `mrr`, `coverage` or `regret`.
         expert: Whose.
         value: Over the window.
         count: Interactions in the window.
@@ -107,9 +109,18 @@ class PrequentialMetrics:
         self._shown: set[int] = set()
         self._ever_shown: set[int] = set()
         self._ready: list[MetricValue] = []
+        self.regret = Regret()
+        self._latest = (1, 0, 0)  # items, model_version, event_time_ms; needed by `close` alone
 
     def add(
-        self, ranks: Mapping[str, int], *, shown: list[int], items: int, model_version: int, event_time_ms: int
+        self,
+        ranks: Mapping[str, int],
+        *,
+        shown: list[int],
+        items: int,
+        model_version: int,
+        event_time_ms: int,
+        losses: Mapping[str, float] | None = None,
     ) -> dict[str, tuple[float, float, float]]:
         """Add one interaction's ranks by expert; returns the gains by expert.
 
@@ -119,8 +130,11 @@ class PrequentialMetrics:
             items: N, padding included.
             model_version: Of the release that scored.
             event_time_ms: Of the interaction.
+            losses: Log loss of the mixture and of each expert that it mixes, where there are several; see `Regret`.
         """
         self.interactions += 1
+        if losses is not None:
+            self.regret.add(losses)
         gains = {expert: gains_of(rank) for expert, rank in ranks.items()}
         for expert, its_gains in gains.items():
             sums = self._sums.get(expert)
@@ -128,9 +142,15 @@ class PrequentialMetrics:
                 sums = self._sums[expert] = Sums()
             sums.add(its_gains)
         self._shown.update(shown)
+        self._latest = items, model_version, event_time_ms
         if self.interactions % self.window == 0:
-            self._close_window(items, model_version, event_time_ms)
+            self._close_window(*self._latest)
         return gains
+
+    def close(self) -> None:
+        """Report the window under way, short as it is: nothing more will come."""
+        if self.interactions % self.window:
+            self._close_window(*self._latest)
 
     def drain(self) -> list[MetricValue]:
         """Return, once, the figures of the windows that were completed."""
@@ -138,11 +158,14 @@ class PrequentialMetrics:
         return ready
 
     def totals(self) -> dict[str, dict[str, float]]:
-        """Return every expert's measures since the first interaction."""
-        return {
+        """Return every expert's measures since the first interaction, and the mixture's regret."""
+        totals = {
             expert: {name: sums.total[place] / sums.total_count for place, name in enumerate(MEASURES)}
             for expert, sums in self._sums.items()
         }
+        if self.regret.total_count:
+            totals["mixture"]["regret"] = self.regret.total()
+        return totals
 
     def counts(self) -> dict[str, int]:
         """Return how many interactions each expert was scored on."""
@@ -151,12 +174,12 @@ class PrequentialMetrics:
     def _close_window(self, items: int, model_version: int, event_time_ms: int) -> None:
         common = {"model_version": model_version, "event_time_ms": event_time_ms, "interactions": self.interactions}
         for expert, sums in self._sums.items():
-            for place, name in enumerate(MEASURES):
+            for place, name in enumerate(MEASURES if sums.count else ()):  # nothing happened: nothing to report
                 self._ready.append(
                     MetricValue(
                         metric=name,
                         expert=expert,
-                        value=sums.window[place] / max(1, sums.count),
+                        value=sums.window[place] / sums.count,
                         count=sums.count,
                         total_value=sums.total[place] / sums.total_count,
                         total_count=sums.total_count,
@@ -170,13 +193,26 @@ class PrequentialMetrics:
                 metric="coverage",
                 expert="mixture",
                 value=len(self._shown) / max(1, items - 1),
-                count=self.window,
+                count=self.interactions % self.window or self.window,
                 total_value=len(self._ever_shown) / max(1, items - 1),
                 total_count=self.interactions,
                 **common,
             )
         )
         self._shown = set()
+        if self.regret.count:
+            self._ready.append(
+                MetricValue(
+                    metric="regret",
+                    expert="mixture",
+                    value=self.regret.window(),
+                    count=self.regret.count,
+                    total_value=self.regret.total(),
+                    total_count=self.regret.total_count,
+                    **common,
+                )
+            )
+            self.regret.close_window()
 
     def get_state(self) -> dict[str, Any]:
         """Return everything, windows under way and figures not yet drained included."""
@@ -185,6 +221,7 @@ class PrequentialMetrics:
             "sums": {
                 name: [sums.window, sums.total, sums.count, sums.total_count] for name, sums in self._sums.items()
             },
+            "regret": self.regret.get_state(),
             "shown": sorted(self._shown),
             "ever_shown": sorted(self._ever_shown),
             "ready": [[getattr(value, name) for name in MetricValue.__slots__] for value in self._ready],
@@ -193,6 +230,8 @@ class PrequentialMetrics:
     def set_state(self, state: dict[str, Any]) -> None:
         """Become what `get_state` described."""
         self.interactions = state["interactions"]
+        if "regret" in state:  # checkpoints of 0.1.0 have none
+            self.regret.set_state(state["regret"])
         self._sums = {}
         for name, (window, total, count, total_count) in state["sums"].items():
             sums = self._sums[name] = Sums()

@@ -75,8 +75,11 @@ class LogPool:
             probabilities: What the pool said, [N], summing to 1.
             target: The item that came.
         """
+        self.step(context, (opinions @ probabilities - opinions[:, target]).astype(np.float64))
+
+    def step(self, context: int, gradient: npt.NDArray[np.float64]) -> None:
+        """Move one context's weights against a gradient [K] of the log loss."""
         self.steps += 1
-        gradient = (opinions @ probabilities - opinions[:, target]).astype(np.float64)
         squares, weights = self.squares[context], self.weights[context]
         squares *= self.config.memory
         squares += gradient * gradient

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from learners.lessons import Lessons
+
 Indexes = npt.NDArray[np.int32]
 
 
@@ -59,6 +61,7 @@ class Pending:
         self._newest: deque[Case] = deque(maxlen=newest)
         self._frozen: list[Case] = []
         self._frozen_room, self._frozen_seen = frozen, 0
+        self.lessons = Lessons()
 
     def add(self, user_id: str, history: list[int], item_index: int, *, time_ms: int, arrival: int) -> None:
         """Add one target interaction, with the history before it."""
@@ -74,6 +77,10 @@ class Pending:
             first = next(iter(self._fresh))
             self.waiting -= len(self._fresh.pop(first).items)
 
+    def held_out(self) -> float:
+        """Return the number in the stream of the first interaction that is held out for the gate."""
+        return self._newest[0].arrival if self._newest else math.inf
+
     def take(self) -> tuple[Indexes, npt.NDArray[np.bool_]]:
         """Take everything but the newest window for a round.
 
@@ -81,7 +88,7 @@ class Pending:
             tokens int32 [M, L+1], left-padded, oldest first; which of `tokens[:, 1:]` are to be learned, bool [M, L].
         """
         self.put_back()
-        held_out = self._newest[0].arrival if self._newest else math.inf
+        held_out = self.held_out()
         rows: list[tuple[list[int], int]] = []
         stay: dict[str, Fresh] = {}
         for user_id, fresh in self._fresh.items():
@@ -96,10 +103,13 @@ class Pending:
                 stay[user_id] = Fresh(before, fresh.items[taken:], fresh.arrivals[taken:], fresh.times_ms[taken:])
         self._fresh = stay
         self.waiting = sum(len(fresh.items) for fresh in stay.values())
-        return to_arrays(rows, length=self.length)
+        tokens, mask = to_arrays(rows, length=self.length)
+        self.lessons.begin(tokens, mask)
+        return tokens, mask
 
     def put_back(self) -> None:
         """Let what the last round took wait again: it failed."""
+        self.lessons.abandon()
         if not self._in_round:
             return
         merged = self._in_round
@@ -116,6 +126,7 @@ class Pending:
 
     def done(self) -> None:
         """Drop what the last round took: it was learned. Its window may be drawn into the frozen cases."""
+        self.lessons.done()
         self._in_round = {}
 
     def freeze(self) -> None:
@@ -167,6 +178,7 @@ class Pending:
             "newest": [_values(case) for case in self._newest],
             "frozen": [_values(case) for case in self._frozen],
             "frozen_seen": self._frozen_seen,
+            "lessons": self.lessons.get_state(),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -178,6 +190,8 @@ class Pending:
         self._newest.extend(_case(values) for values in state["newest"])
         self._frozen = [_case(values) for values in state["frozen"]]
         self._frozen_seen = state["frozen_seen"]
+        if "lessons" in state:  # checkpoints of 0.1.0 have none
+            self.lessons.set_state(state["lessons"])
 
 
 def cut(before: list[int], items: list[int], *, length: int) -> list[tuple[list[int], int]]:

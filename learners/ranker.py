@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from learners.catalog import Catalog
+from learners.context_pool import ContextPool, Situation, surface_of
 from learners.fast_memory import FEATURES, REASONS, START, FastMemory, FastMemoryConfig, Opinion
 from learners.fast_memory.wire import ExpertUpdate, apply_update, table_rows, table_update
 from learners.histories import EMPTY_PAST, Past
 from learners.interactions import is_target
-from learners.mixture import CONTEXTS, LogPool, PoolConfig, softmax
+from learners.mixture import CONTEXTS, PoolConfig, softmax
 from learners.releases import LoadedRelease
 from learners.shared_expert import BLOCK, SharedExpert
 
@@ -32,12 +33,15 @@ class RankerConfig:
         mixture: How fast the mixture's weights learn.
         shared_start: The shared model's weight when the first release arrives ...
         memory_start: ... and the share of its own weight that each part of fast memory keeps then.
+        item_expiry_ms: An item that nobody turned to for so long, by the events' clock, is no longer ranked until
+            somebody does; None: items never expire. What was never met does not expire.
     """
 
     memory: FastMemoryConfig = field(default_factory=FastMemoryConfig)
     mixture: PoolConfig = field(default_factory=PoolConfig)
     shared_start: float = 0.4
     memory_start: float = 0.65
+    item_expiry_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,7 @@ class RankRequest:
         event_types: What each was; None: all are of target types.
         now_ms: Moment to rank for, by the events' clock (such as the newest event's time).
         exclude: Items that must not be ranked.
+        surface: Where the ranking will be shown, one of `SURFACES`; None, or any other: unknown.
     """
 
     item_ids: Sequence[str] = ()
@@ -57,6 +62,7 @@ class RankRequest:
     event_types: Sequence[str] | None = None
     now_ms: int
     exclude: Collection[str] = ()
+    surface: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +86,13 @@ class Judgement:
 
     Args:
         opinion: Fast memory's.
+        situation: What the mixture's weights depended on.
         experts: What each of `EXPERTS` says, [K, N]; None without a release, where the mixture is fast memory alone.
         logits: The mixture's, [N]; barred items are far below all others.
     """
 
     opinion: Opinion
+    situation: Situation
     experts: Floats | None
     logits: Floats
 
@@ -107,7 +115,7 @@ class Ranker:
         self.catalog = catalog
         self.memory = FastMemory(self.config.memory)
         start = [self.config.shared_start, *(self.config.memory_start * START)]
-        self.mixture = LogPool(EXPERTS, start=start, contexts=CONTEXTS, config=self.config.mixture)
+        self.mixture = ContextPool(EXPERTS, start=start, contexts=CONTEXTS, config=self.config.mixture)
         self.shared: SharedExpert | None = None
         self.text_vectors: dict[int, Floats] = {}
 
@@ -127,19 +135,34 @@ class Ranker:
     def start_mixture(self) -> None:
         """Begin to mix from where fast memory's own weights stand, if the mixture has not learned anything yet."""
         if not self.mixture.steps:
-            self.mixture.weights[:, 0] = self.config.shared_start
-            self.mixture.weights[:, 1:] = self.config.memory_start * self.memory.pool.weights
+            people = self.mixture.people.weights
+            people[:, 0] = self.config.shared_start
+            people[:, 1:] = self.config.memory_start * self.memory.pool.weights
 
     def describe(self, item_id: str, text_vector: Floats) -> None:
         """Say what an item's text means, so that a release that has never seen it can score it."""
         self.text_vectors[self.catalog.admit(item_id)] = text_vector
 
     def barred(self, items: int) -> npt.NDArray[np.int64]:
-        """Return the item indexes below `items` that must not be ranked."""
-        return np.flatnonzero(~self.catalog.active[:items])
+        """Return the item indexes below `items` that must not be ranked: delisted or expired ones, and padding."""
+        return np.flatnonzero(~self.rankable(items))
+
+    def rankable(self, items: int) -> npt.NDArray[np.bool_]:
+        """Return whether each item may be ranked now, bool [items]."""
+        active = self.catalog.active[:items]
+        if self.config.item_expiry_ms is None:
+            return active
+        return active & ~self.memory.popularity.expired(self.config.item_expiry_ms, items)
 
     def judge(
-        self, past: Past, now_ms: int, *, items: int, barred: npt.NDArray[np.int64], shared_logits: Floats | None
+        self,
+        past: Past,
+        now_ms: int,
+        *,
+        items: int,
+        barred: npt.NDArray[np.int64],
+        shared_logits: Floats | None,
+        surface: str | None = None,
     ) -> Judgement:
         """Score every item for one history: the one function behind every metric and every ranking.
 
@@ -149,15 +172,17 @@ class Ranker:
             items: N, padding included.
             barred: Item indexes that must not be ranked.
             shared_logits: This history's row of `SharedExpert.logits`; None without a release.
+            surface: Where.
         """
         opinion = self.memory.opine(past, now_ms, items=items, barred=barred)
+        situation = Situation(opinion.context, surface_of(surface), self.memory.young(now_ms, items))
         if shared_logits is None or self.shared is None:
-            return Judgement(opinion, None, opinion.log_probabilities)
+            return Judgement(opinion, situation, None, opinion.log_probabilities)
         shared = self.shared.log_probabilities(shared_logits, items=items, barred=barred)
         experts = np.concatenate([shared[None], opinion.features])
-        logits = self.mixture.combine(opinion.context, experts)
+        logits = self.mixture.combine(situation, experts)
         logits[barred] = _BARRED
-        return Judgement(opinion, experts, logits)
+        return Judgement(opinion, situation, experts, logits)
 
     def rank(self, requests: Sequence[RankRequest], k: int) -> list[list[Ranked]]:
         """Rank the catalogue for every request: at most `k` items each, best first.
@@ -181,7 +206,9 @@ class Ranker:
             logits = self.shared.logits(block) if self.shared else None
             for place, (past, request) in enumerate(zip(block, requests[start : start + BLOCK], strict=True)):
                 row = None if logits is None else logits[place]
-                judgement = self.judge(past, request.now_ms, items=items, barred=barred, shared_logits=row)
+                judgement = self.judge(
+                    past, request.now_ms, items=items, barred=barred, shared_logits=row, surface=request.surface
+                )
                 rankings.append(self._top(judgement, request, k))
         return rankings
 
@@ -194,13 +221,13 @@ class Ranker:
         if apply_update(self.memory, self.catalog, update):
             return True
         if update.key == _MIXTURE:
-            self.mixture.weights = np.array(table_rows(update), np.float64)
+            self.mixture.set_rows(table_rows(update))
             return True
         return False
 
     def mixture_update(self) -> ExpertUpdate:
         """Return the mixture's weights as a record of `experts.updates`."""
-        return table_update(_MIXTURE, self.mixture.weights.tolist())
+        return table_update(_MIXTURE, self.mixture.rows())
 
     def _past(self, request: RankRequest) -> Past:
         if not len(request.item_ids):
@@ -235,7 +262,7 @@ class Ranker:
             weights, opinions = self.memory.pool.weights[context], judgement.opinion.features
             names_of: tuple[str, ...] = REASONS
         else:
-            weights, opinions = self.mixture.weights[context], judgement.experts
+            weights, opinions = self.mixture.weights(judgement.situation), judgement.experts
             names_of = ("shared_model", *REASONS)
         ranked = judgement.logits > _BARRED
         above = opinions[:, items] - opinions[:, ranked].mean(axis=1, keepdims=True)

@@ -20,9 +20,7 @@ from psycopg.types.json import Jsonb
 from learners.disk import sha256_of, sweep, whole_directory
 from learners.errors import RegistryUnavailableError, ReleaseNotFoundError, StaleCandidateError
 from learners.releases import (
-    ITEMS,
     MANIFEST,
-    WEIGHTS,
     Pointer,
     encode_manifest,
     load_release,
@@ -176,7 +174,7 @@ class Registry:
                 manifest | {"version": version, "model_name": self.model, "offsets": dict(offsets)}
             )
             with whole_directory(folder) as temporary:
-                for name in (WEIGHTS, ITEMS):
+                for name in manifest["files"]:
                     shutil.copyfile(candidate / name, temporary / name)
                 (temporary / MANIFEST).write_bytes(content)
             record = self._insert(

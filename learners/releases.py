@@ -26,6 +26,7 @@ from learners.model import ModelConfig, SharedModel
 Floats = npt.NDArray[np.float32]
 
 WEIGHTS, ITEMS, MANIFEST = "model.safetensors", "items.json", "manifest.json"
+STRATEGY = "strategy.safetensors"  # there if the strategy keeps something from round to round
 _FORMAT = 1
 _ENCODE_ROWS = 512  # histories in one forward pass: bounds memory, and longer batches gain nothing on a CPU core
 
@@ -111,6 +112,7 @@ def save_candidate(
     item_ids: Sequence[str],
     parent: int | None,
     facts: Mapping[str, Any],
+    kept: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write an unnumbered release directory; it gets its number from the registry.
 
@@ -121,6 +123,7 @@ def save_candidate(
         item_ids: `item_index` -> `item_id`, N of them.
         parent: Version that it was trained from and judged against; None for a first release.
         facts: JSON-able lineage and evidence, kept in the manifest under `facts`.
+        kept: What the strategy needs to know in the next round.
 
     Raises:
         ReleaseWriteError: If the disk refuses; nothing is left at `target`.
@@ -128,6 +131,8 @@ def save_candidate(
     weights = {f"model.{name}": value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     weights["item_matrix"] = item_matrix.detach().cpu().contiguous()
     files = {WEIGHTS: save_tensors(weights), ITEMS: json.dumps({"item_ids": list(item_ids)}).encode()}
+    if kept:
+        files[STRATEGY] = save_tensors({name: value.detach().cpu().contiguous() for name, value in kept.items()})
     manifest = {
         "format": _FORMAT,
         "version": 0,
@@ -140,6 +145,17 @@ def save_candidate(
         for name, content in files.items():
             (folder / name).write_bytes(content)
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
+
+
+def load_kept(location: Path | str) -> dict[str, Tensor]:
+    """Return what a release's strategy keeps from round to round, verified; empty if it keeps nothing.
+
+    Raises:
+        CorruptReleaseError: If the file differs from what the manifest promises.
+    """
+    folder = path_of(location)
+    promised = read_manifest(folder)["files"].get(STRATEGY)
+    return {} if promised is None else load_tensors(_verified(folder / STRATEGY, promised["sha256"]))
 
 
 def encode_manifest(manifest: Mapping[str, Any]) -> bytes:

@@ -25,6 +25,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "sampling": get_args(Sampling),
 }
 _ARRAYS, _FACTS = "arrays.npz", "round.json"
+_EXTRA = "extra."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,10 @@ class RoundConfig:
         threads: CPU threads of a training process; at least 1.
         device: `auto` (CUDA if there is one), `cpu` or `cuda`.
         compile: Whether the attention blocks go through `torch.compile`; pays on a GPU and in rounds of minutes.
+        strategy: How what was learned is kept; a name of `learners.strategies.STRATEGIES`.
+        strategy_settings: The strategy's own settings, in place of its paper's.
+        logger: Who is told of the round; a name of `learners.loggers.LOGGERS`.
+        log_dir: Where it writes; needed unless `logger` is `none`.
     """
 
     epochs: int = 4
@@ -73,6 +78,10 @@ class RoundConfig:
     threads: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compile: bool = False
+    strategy: str = "default"
+    strategy_settings: Mapping[str, float] = field(default_factory=dict)
+    logger: str = "none"
+    log_dir: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
@@ -107,12 +116,18 @@ class RoundInput:
         item_ids: `item_index` -> `item_id`, N of them; index 0 is padding.
         text_vectors: Text vector of each item, float32 [N, T]; zeros where there is no text.
         active: Whether each item may be ranked, bool [N].
+        learned: Interactions with each item that the incumbent's rounds learned from, int32 [N]; see `Lessons`. Empty:
+            unknown, which leaves every item the row it has.
+        neighbours: What fast memory links the items to that no round has learned (`learned == 0`, in order), item
+            indexes, 0 for nothing, int32 [n, M].
+        strengths: How strongly, not negative, float32 [n, M].
         model: The network's shape.
         training: How to train.
         gate: How to judge.
         seed: Source of every random choice.
         incumbent: The release to start from and to beat; None starts from scratch.
         facts: Anything JSON-able that shall stand in the manifest (offsets learned, trigger, interactions).
+        extras: What the strategy's buffer keeps with its rows, by name; M rows each.
     """
 
     tokens: Indexes
@@ -126,12 +141,16 @@ class RoundInput:
     item_ids: Sequence[str]
     text_vectors: npt.NDArray[np.float32]
     active: npt.NDArray[np.bool_]
+    learned: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    neighbours: Indexes = field(default_factory=lambda: np.zeros((0, 0), np.int32))
+    strengths: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     model: ModelConfig = field(default_factory=ModelConfig)
     training: RoundConfig = field(default_factory=RoundConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     seed: int = 0
     incumbent: Path | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check every shape and every index once, so that training need not.
@@ -151,11 +170,21 @@ class RoundInput:
             "frozen_targets": (len(self.frozen_targets),),
             "text_vectors": (items, self.model.text_width),
             "active": (items,),
-        }
+            "learned": (items if len(self.learned) else 0,),
+            "neighbours": (int((self.learned == 0).sum()), *self.neighbours.shape[1:]),
+            "strengths": self.neighbours.shape,
+        } | {f"extras {name}": (rows, *array.shape[1:]) for name, array in self.extras.items()}
         for name, shape in expected.items():
-            if (found := getattr(self, name).shape) != shape:
+            if (found := self._array(name).shape) != shape:
                 raise InvalidRoundInputError(name=name, found=f"of shape {found}", expected=str(shape))
-        for name in ("tokens", "newest_histories", "newest_targets", "frozen_histories", "frozen_targets"):
+        for name in (
+            "tokens",
+            "newest_histories",
+            "newest_targets",
+            "frozen_histories",
+            "frozen_targets",
+            "neighbours",
+        ):
             values = getattr(self, name)
             if values.size and not (values.min() >= 0 and values.max() < items):
                 raise InvalidRoundInputError(
@@ -169,6 +198,10 @@ class RoundInput:
         for name in ("weight", "text_vectors"):
             if not np.all(np.isfinite(getattr(self, name))):
                 raise InvalidRoundInputError(name=name, found="not finite", expected="finite numbers")
+
+    def _array(self, name: str) -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = self.extras[name[7:]] if name.startswith("extras ") else getattr(self, name)
+        return array
 
     def save(self, folder: Path) -> None:
         """Write everything into a new directory, whole or not at all.
@@ -187,6 +220,7 @@ class RoundInput:
         }
         with whole_directory(folder) as target:
             arrays = {name: getattr(self, name) for name in _ARRAY_NAMES}
+            arrays |= {_EXTRA + name: values for name, values in self.extras.items()}
             np.savez(target / _ARRAYS, allow_pickle=False, **arrays)
             (target / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
@@ -196,8 +230,10 @@ class RoundInput:
         facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
         with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in _ARRAY_NAMES}
+            extras = {name.removeprefix(_EXTRA): stored[name] for name in stored.files if name.startswith(_EXTRA)}
         return cls(
             **arrays,
+            extras=extras,
             item_ids=facts["item_ids"],
             model=ModelConfig(**facts["model"]),
             training=RoundConfig(**facts["training"]),
@@ -227,4 +263,7 @@ _ARRAY_NAMES = (
     "frozen_targets",
     "text_vectors",
     "active",
+    "learned",
+    "neighbours",
+    "strengths",
 )

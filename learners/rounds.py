@@ -17,11 +17,15 @@ import torch
 
 from learners.errors import DivergedError
 from learners.gate import FROZEN, NEWEST, Ranks, Verdict, judge
+from learners.loggers import RoundRecord, logger_named
+from learners.loggers.record import weight_norms
 from learners.model import SharedModel, capacity_for
-from learners.releases import LoadedRelease, load_release, save_candidate
+from learners.releases import LoadedRelease, load_kept, load_release, save_candidate
 from learners.round_input import RoundConfig, RoundInput
+from learners.strategies import strategy_named
 from learners.training import Beat, Curve, Teacher, Trainer
 from learners.training_rows import prepare
+from learners.warm_start import warm_start
 
 __all__ = ["RoundConfig", "RoundInput", "RoundResult", "judge_releases", "run_round"]
 
@@ -79,32 +83,40 @@ def run_round(round_input: RoundInput, out_dir: Path, *, beat: Beat = lambda _st
         ReleaseWriteError: If the disk refuses.
     """
     started = time.perf_counter()
+    config, device = round_input.training, _device(round_input.training)
+    strategy = strategy_named(config.strategy, config.strategy_settings)
+    logger = logger_named(config.logger, Path(config.log_dir or "."))
+    incumbent = None if round_input.incumbent is None else load_release(round_input.incumbent)
+    round_input = strategy.choose(round_input, incumbent)
     rows, validation = prepare(round_input, np.random.default_rng(round_input.seed))
     if not len(rows):
         result = RoundResult(outcome="empty", facts=round_input.facts)
         result.save(out_dir)
         return result
-    incumbent = None if round_input.incumbent is None else load_release(round_input.incumbent)
-    config, device = round_input.training, _device(round_input.training)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(round_input.seed)
-        model, from_scratch = _copy_of(incumbent, round_input)
+        parent = None if strategy.from_scratch else incumbent
+        model, from_scratch = _copy_of(parent, round_input)
         trainer = Trainer(
             model.to(device),
             text_vectors=torch.from_numpy(round_input.text_vectors).to(device),
             active=torch.from_numpy(round_input.active).to(device),
             config=config,
+            strategy=strategy,
             epochs=config.first_epochs if from_scratch else config.epochs,
             learning_rate=config.first_learning_rate if from_scratch else config.learning_rate,
             seed=round_input.seed,
-            teacher=None if incumbent is None else _teacher(incumbent, device),
+            teacher=None if parent is None else _teacher(parent, device),
+            held={} if round_input.incumbent is None or from_scratch else load_kept(round_input.incumbent),
         )
         curve = trainer.train(rows, validation, beat=beat)
     candidate = _served(model.cpu(), round_input)
     if not _is_finite(candidate):
         raise DivergedError(step=len(curve.losses), loss=math.nan)  # the very last step broke it
     verdict = judge_releases(candidate, incumbent, round_input)
-    training = _summary(curve, from_scratch=from_scratch, rows=len(rows), device=str(device), started=started)
+    training = _summary(
+        curve, strategy=config.strategy, from_scratch=from_scratch, rows=len(rows), device=str(device), started=started
+    )
     save_candidate(
         out_dir / CANDIDATE,
         model=candidate.model,
@@ -112,6 +124,7 @@ def run_round(round_input: RoundInput, out_dir: Path, *, beat: Beat = lambda _st
         item_ids=candidate.item_ids,
         parent=None if incumbent is None else incumbent.version,
         facts={**round_input.facts, "training": training, "verdict": verdict.as_dict()},
+        kept=trainer.kept,
     )
     result = RoundResult(
         outcome="passed" if verdict.passed else "refused",
@@ -122,6 +135,7 @@ def run_round(round_input: RoundInput, out_dir: Path, *, beat: Beat = lambda _st
         facts=round_input.facts,
     )
     result.save(out_dir)
+    logger.log(_record(result, candidate, curve, round_input))
     return result
 
 
@@ -155,6 +169,14 @@ def _copy_of(incumbent: LoadedRelease | None, round_input: RoundInput) -> tuple[
         model = model.grown(capacity_for(config, items))
     known = len(incumbent.item_ids)
     model.admit(known, torch.from_numpy(round_input.text_vectors[known:]))
+    if len(round_input.learned):
+        warm_start(
+            model,
+            learned=torch.from_numpy(round_input.learned),
+            text_vectors=torch.from_numpy(round_input.text_vectors),
+            neighbours=torch.from_numpy(round_input.neighbours).long(),
+            strengths=torch.from_numpy(round_input.strengths),
+        )
     return model, False
 
 
@@ -230,15 +252,39 @@ def _rank(blocks: Any, targets: npt.NDArray[np.int32], active: npt.NDArray[np.bo
 
 
 def _flat(verdict: Verdict) -> dict[str, float]:
-    windows: dict[str, dict[str, float]] = verdict.evidence["candidate"]
+    return _figures(verdict.evidence["candidate"])
+
+
+def _figures(windows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {f"{window}_{name}": value for window, figures in windows.items() for name, value in figures.items()}
 
 
-def _summary(curve: Curve, *, from_scratch: bool, rows: int, device: str, started: float) -> dict[str, Any]:
+def _record(result: RoundResult, candidate: LoadedRelease, curve: Curve, round_input: RoundInput) -> RoundRecord:
+    """Return what a logger is told."""
+    incumbent = result.verdict["evidence"]["incumbent"]
+    interactions = int(round_input.facts.get("interactions", 0))
+    return RoundRecord(
+        key=str(round_input.facts.get("round", f"round-{interactions}")),
+        interactions=interactions,
+        outcome=result.outcome,
+        strategy=round_input.training.strategy,
+        losses=curve.losses,
+        gradient_norms=curve.gradient_norms,
+        weight_norms=weight_norms(candidate.model),
+        metrics={**result.metrics, **{f"incumbent_{name}": value for name, value in _figures(incumbent).items()}},
+        item_vectors=candidate.item_matrix,
+        item_ids=candidate.item_ids,
+    )
+
+
+def _summary(
+    curve: Curve, *, strategy: str, from_scratch: bool, rows: int, device: str, started: float
+) -> dict[str, Any]:
     return {
+        "strategy": strategy,
         "from_scratch": from_scratch,
         "rows": rows,
-        "steps": len(curve.losses),
+        "steps": len(curve.gradient_norms),
         "epochs": len(curve.validation) or curve.best_epoch,
         "best_epoch": curve.best_epoch,
         "first_loss": curve.losses[0],

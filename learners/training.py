@@ -2,16 +2,18 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from learners.errors import DivergedError
-from learners.losses import LOSSES, distillation_loss, sample_columns, softmax_loss
+from learners.losses import LOSSES, sample_columns, softmax_loss
 from learners.model import SharedModel
 from learners.round_input import RoundConfig
+from learners.strategies import Strategy
 from learners.training_rows import Rows
 
 Beat = Callable[[int, int], None]
@@ -38,11 +40,29 @@ class Teacher:
         return _moments(self.model, self.items, rows, known)
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One batch as the model sees it: users before each of its P targets, and the C items that compete.
+
+    Args:
+        rows: The batch.
+        columns: Their item indexes, ascending, [C].
+        items: Their item vectors [C, D].
+        users: User vectors [P, D].
+    """
+
+    rows: Rows
+    columns: Tensor
+    items: Tensor
+    users: Tensor
+
+
 @dataclass(slots=True)
 class Curve:
     """How a round went."""
 
-    losses: list[float] = field(default_factory=list)  # per optimizer step
+    losses: list[float] = field(default_factory=list)  # per batch
+    gradient_norms: list[float] = field(default_factory=list)  # per optimizer step, before clipping
     validation: list[float] = field(default_factory=list)  # per epoch
     best_epoch: int = 0
 
@@ -55,10 +75,12 @@ class Trainer:
         text_vectors: [N, T].
         active: Items that compete, bool [N].
         config: How to train.
+        strategy: What of it is replayed, added to the loss, trained.
         epochs: Most passes over the rows.
         learning_rate: eta_0.
         seed: Source of batch order, dropout and negatives.
-        teacher: Whom to stay close to on replayed rows, if anyone.
+        teacher: The incumbent, if there is one.
+        held: What the strategy kept of the incumbent's round.
     """
 
     def __init__(
@@ -68,19 +90,26 @@ class Trainer:
         text_vectors: Tensor,
         active: Tensor,
         config: RoundConfig,
+        strategy: Strategy,
         epochs: int,
         learning_rate: float,
         seed: int,
         teacher: Teacher | None,
+        held: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model, self.config, self.teacher = model, config, teacher
+        self.model, self.config, self.strategy, self.teacher = model, config, strategy, teacher
+        self.held = dict(held or {})  # what a strategy holds on to: from the last round, and while this one trains
+        self.kept: dict[str, Tensor] = {}  # what it keeps for the next
         self.device = model.newcomer.device
         self.epochs, self.learning_rate = epochs, learning_rate
         self._text, self._all = text_vectors, torch.arange(len(text_vectors), device=self.device)
+        self.active = active  # [N]
         self._active = active.nonzero()[:, 0]
         self._popularity: Tensor | None = None
         self._reader: Reader = torch.compile(model, dynamic=True) if config.compile else model
-        self._generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        self._norms: list[Tensor] = []
+        self._optimizer: torch.optim.Optimizer
         torch.manual_seed(seed)  # dropout draws from the global generator
 
     def train(self, rows: Rows, validation: Rows, *, beat: Beat) -> Curve:
@@ -89,8 +118,9 @@ class Trainer:
         Raises:
             DivergedError: If a loss is not a finite number.
         """
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+        self.strategy.begin(self, rows)
+        self._optimizer = torch.optim.AdamW(
+            [each for each in self.model.parameters() if each.requires_grad],
             lr=self.learning_rate,
             weight_decay=self.config.weight_decay,
             fused=self.device.type in FUSED_DEVICES,
@@ -99,18 +129,13 @@ class Trainer:
             counts = torch.bincount(rows.tokens[rows.targets], minlength=len(self._all))
             self._popularity = counts[self._active.cpu()].double() + 1  # what was never a target can be drawn too
         steps = self.epochs * math.ceil(len(rows) / self.config.batch_rows)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, lambda step: self._rate(step, steps))
         curve, best, best_state = Curve(), math.inf, None
         for epoch in range(1, self.epochs + 1):
-            losses = []
-            for batch in rows.batches(self.config.batch_rows, self._generator):
-                loss = self.loss(rows.take(batch).to(self.device))
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
-                optimizer.step()
+            losses: list[Tensor] = []
+            for batch in rows.batches(self.config.batch_rows, self.generator):
+                losses.append(self.strategy.step(self, rows.take(batch).to(self.device)))
                 schedule.step()
-                losses.append(loss.detach())
                 beat(len(curve.losses) + len(losses), steps)
             curve.losses += torch.stack(losses).tolist()  # one read-back from the device per epoch
             _require_finite(curve.losses)
@@ -124,28 +149,45 @@ class Trainer:
                 break
         if best_state is not None:
             self.model.load_state_dict(best_state)
+        curve.gradient_norms = torch.stack(self._norms).tolist()
+        self.kept = self.strategy.finish(self, rows)
         return curve
+
+    def step(self, rows: Rows) -> Tensor:
+        """Take one optimizer step on a batch; return its loss, detached."""
+        loss = self.loss(rows)
+        self._optimizer.zero_grad(set_to_none=True)
+        self.strategy.backward(self, rows, loss)
+        self._norms.append(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm))
+        self._optimizer.step()
+        return loss.detach()
 
     def loss(self, rows: Rows) -> Tensor:
         """Return the loss of one batch, dropout on."""
         self.model.train()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            targets = rows.tokens[rows.targets]  # [P]
-            columns, log_chance = self._columns(targets)  # [C]
-            # A step touches the whole catalogue, or, when it samples, only the items in its rows and in its sample.
-            present = self._all if log_chance is None else torch.unique(torch.cat([rows.tokens.flatten(), columns]))
-            items = self.model.item_vectors(self._text[present], present)
-            competing = items[torch.searchsorted(present, columns)]  # [C, D]
-            users = _moments(self.model, items, rows, torch.searchsorted(present, rows.tokens), self._reader)  # [P, D]
-            true, weight = torch.searchsorted(columns, targets), rows.spread(rows.weight)
-            loss = LOSSES[self.config.loss](users, competing, true, weight, log_chance=log_chance)
-            replayed = rows.spread(rows.replayed)
-            if self.teacher is None or self.config.distillation == 0 or not bool(replayed.any()):
-                return loss
-            known = int((columns < len(self.teacher.items)).sum())  # columns ascend: those the teacher knows come first
-            taught = self.teacher.moments(rows.take(rows.replayed.nonzero()[:, 0]))
-            apart = distillation_loss(users[replayed], competing[:known], taught, self.teacher.items[columns[:known]])
-            return loss + self.config.distillation * replayed.float().mean() * apart
+            scored, loss = self.likelihood(rows)
+            added = self.strategy.penalty(self, scored)
+            return loss if added is None else loss + added
+
+    def likelihood(self, rows: Rows) -> tuple[Scored, Tensor]:
+        """Return one batch as the model sees it, and how badly it ranks the targets; dropout is as it was left."""
+        targets = rows.tokens[rows.targets]  # [P]
+        columns, log_chance = self._columns(targets)  # [C]
+        # A step touches the whole catalogue, or, when it samples, only the items in its rows and in its sample.
+        present = self._all if log_chance is None else torch.unique(torch.cat([rows.tokens.flatten(), columns]))
+        items = self.item_vectors(present)
+        competing = items[torch.searchsorted(present, columns)]  # [C, D]
+        users = _moments(self.model, items, rows, torch.searchsorted(present, rows.tokens), self._reader)  # [P, D]
+        true, weight = torch.searchsorted(columns, targets), rows.spread(self.strategy.weights(rows))
+        scored = Scored(rows, columns, competing, users)
+        if not bool(weight.any()):
+            return scored, users.sum() * 0.0  # a strategy mutes the targets of all of its rows
+        return scored, LOSSES[self.config.loss](users, competing, true, weight, log_chance=log_chance)
+
+    def item_vectors(self, indexes: Tensor) -> Tensor:
+        """Return the item vectors of some items as a step sees them, [n, D]."""
+        return self.model.item_vectors(self.strategy.texts(self._text[indexes]), indexes)
 
     @torch.no_grad()
     def evaluate(self, rows: Rows) -> float:
@@ -169,7 +211,7 @@ class Trainer:
             targets.cpu(),
             self._active.cpu(),
             size=self.config.sampled_negatives,
-            generator=self._generator,
+            generator=self.generator,
             popularity=self._popularity,
         )
         return columns.to(self.device), log_chance.to(self.device)

@@ -1,7 +1,7 @@
 """A round's rows, ready for the model: right-padded, cut into batches of alike length, validation targets set aside."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ class Rows:
         lengths: Tokens in each row [M].
         weight: [M].
         replayed: bool [M].
+        extras: What a strategy keeps with its rows, by name; M rows each.
     """
 
     tokens: Tensor
@@ -28,6 +29,7 @@ class Rows:
     lengths: Tensor
     weight: Tensor
     replayed: Tensor
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Rows."""
@@ -38,7 +40,12 @@ class Rows:
         lengths = self.lengths[rows]
         longest = max(2, int(lengths.max()))  # one input and one target at least
         return Rows(
-            self.tokens[rows, :longest], self.targets[rows, :longest], lengths, self.weight[rows], self.replayed[rows]
+            self.tokens[rows, :longest],
+            self.targets[rows, :longest],
+            lengths,
+            self.weight[rows],
+            self.replayed[rows],
+            {name: values[rows] for name, values in self.extras.items()},
         )
 
     def spread(self, per_row: Tensor) -> Tensor:
@@ -47,7 +54,9 @@ class Rows:
 
     def to(self, device: torch.device) -> "Rows":
         """Return the rows on another device."""
-        return Rows(*(getattr(self, name).to(device, non_blocking=True) for name in self.__slots__))
+        extras = {name: values.to(device, non_blocking=True) for name, values in self.extras.items()}
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__ if name != "extras"}
+        return Rows(**moved, extras=extras)
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[Tensor]:
         """Yield row numbers in random batches whose rows are alike in length, so that little is padding."""
@@ -86,4 +95,5 @@ def _rows(round_input: RoundInput, targets: npt.NDArray[np.bool_]) -> Rows:
         lengths=torch.from_numpy(lengths),
         weight=torch.from_numpy(round_input.weight[kept].astype(np.float32)),
         replayed=torch.from_numpy(round_input.replayed[kept]),
+        extras={name: torch.from_numpy(values[kept]) for name, values in round_input.extras.items()},
     )

@@ -1,6 +1,6 @@
 """A run of records of one partition: what the transport hands to an agent, and the reader to a loop."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,4 +108,27 @@ class Run:
             timestamps_ms=self.timestamps_ms,
             position=self.position,
             truncated=self.truncated,
+        )
+
+
+def pieces(batch: RecordBatch, size: int) -> Iterator[RecordBatch]:
+    """Cut a run of records into shorter ones, in order.
+
+    >>> batch = RecordBatch(topic="t", partition=0, offsets=[3, 4, 7], keys=[None] * 3, values=[None] * 3,
+    ...                     timestamps_ms=[0] * 3, position=9, truncated=3)
+    >>> [(piece.offsets, piece.next_offset, piece.truncated) for piece in pieces(batch, 2)]
+    [([3, 4], 5, 3), ([7], 9, 0)]
+    """
+    for start in range(0, len(batch), size):
+        last = start + size >= len(batch)
+        part = slice(start, start + size)
+        yield RecordBatch(
+            topic=batch.topic,
+            partition=batch.partition,
+            offsets=batch.offsets[part],
+            keys=batch.keys[part],
+            values=batch.values[part],
+            timestamps_ms=batch.timestamps_ms[part],
+            position=batch.position if last else None,
+            truncated=0 if start else batch.truncated,
         )

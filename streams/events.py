@@ -77,6 +77,7 @@ class RankingRequest(Wire, kw_only=True, frozen=True, gc=False):
     user_id: Id
     k: Annotated[int, Meta(ge=1, le=1_000)] | None = None  # None: the setting `ranking.top_k`
     exclude: tuple[Id, ...] = ()  # item_ids that must not be ranked
+    surface: EventType | None = None  # where it will be shown: home, category, search, product, cart, checkout, email
 
 
 class SearchRequest(Wire, kw_only=True, frozen=True, gc=False):
@@ -127,6 +128,7 @@ class Interaction(
     position: int | None = None
     price: float | None = None
     quantity: float | None = None
+    surface: str | None = None  # `context.surface` of the event, where it is one that the mixture knows
 
 
 class RankedItem(msgspec.Struct, kw_only=True, frozen=True, gc=False):

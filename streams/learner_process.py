@@ -13,7 +13,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
 
@@ -27,7 +27,7 @@ from learners.learner import Learner, LearnerConfig
 from learners.registry import Registry
 from learners.releases import LoadedRelease, load_release
 from learners.text_vectors import TextVectors
-from streams.batches import RecordBatch
+from streams.batches import RecordBatch, pieces
 from streams.clients import KafkaConnection, cluster_id
 from streams.health import HealthServer, Watchdog
 from streams.learning.announcements import Announcer
@@ -36,7 +36,9 @@ from streams.learning.config import LearnerProcessConfig
 from streams.learning.encoding import Encoding
 from streams.learning.feeds import Feed, first_offsets, live_keys
 from streams.learning.findings import Findings
+from streams.learning.growing import Growing
 from streams.learning.inbox import Inbox
+from streams.learning.keeping import Keeping
 from streams.learning.lifecycle import Lifecycle
 from streams.learning.lock import DeploymentLock
 from streams.learning.position import Position, Tracker
@@ -72,6 +74,7 @@ async def run_learner(
     encoder: Encoder,
     seed: int = 0,
     config: LearnerProcessConfig | None = None,
+    keeping: Keeping | None = None,
     http_host: str = "127.0.0.1",
     http_port: int = 0,
     port_file: Path | None = None,
@@ -87,6 +90,7 @@ async def run_learner(
         encoder: Of items' texts; its width is `learner.model.text_width`.
         seed: Of every random choice of a learner that starts from nothing.
         config: Intervals and patience.
+        keeping: Keeps knowledge that outlives the models; None: nobody does.
         http_host: Address of `/healthz`, `/metrics` and `/progress`.
         http_port: Its port; 0 takes any free one.
         port_file: Receives the chosen port.
@@ -105,6 +109,7 @@ async def run_learner(
         encoder=encoder,
         seed=seed,
         config=config or LearnerProcessConfig(),
+        keeping=keeping or Keeping(),
     )
     health = HealthServer(
         http_host,
@@ -142,12 +147,15 @@ class LearnerProcess:
         encoder: Encoder,
         seed: int,
         config: LearnerProcessConfig,
+        keeping: Keeping,
     ) -> None:
         self.stopping = asyncio.Event()
         self.progress = Progress()
         self._connection, self._config = connection, config
         self._learner_config, self._seed = learner, seed
         self._threads = Threads()
+        self._keeping = keeping
+        self._growing = Growing(lambda new: self._threads.knowledge(keeping.grow, new))
         self._lock = DeploymentLock(postgres_url)
         self._registry = Registry(postgres_url=postgres_url, root=data_dir / "models")
         self._checkpoints = Checkpoints(data_dir / "checkpoints")
@@ -165,6 +173,7 @@ class LearnerProcess:
             releases=Releasing(self._registry, keep_versions=config.keep_versions),
             records=RoundRecords(postgres_url),
             announcer=self._announcer,
+            keeping=keeping,
             checkpoint=self._checkpoint,
         )
         self._study: Study
@@ -202,6 +211,7 @@ class LearnerProcess:
 
     async def close(self) -> None:
         """Stop training, let go of the lock, end the threads."""
+        self._growing.stop()
         await self._lifecycle.stop()
         with contextlib.suppress(Exception):
             await self._threads.database(self._lock.release)
@@ -234,12 +244,23 @@ class LearnerProcess:
     async def _take(self, batch: RecordBatch | None) -> None:
         for piece in pieces(batch, PIECE) if batch is not None else [None]:
             found = await self._threads.learning.run(self._handle, piece)
+            await self._hand_on(piece, found)
             self.progress.note(found, sequence=self._lifecycle.sequence, pending=self._lifecycle.pending)
             self.progress.processed += piece is not None
             self._encoding.add(found.texts)
             await self._announcer.put(QUALITY_METRICS, found.metric_records)
             await self._announcer.put(DRIFT_METRICS, found.drift_records)
             await self._see_to(found)
+
+    async def _hand_on(self, piece: RecordBatch | None, found: Findings) -> None:
+        """Tell those who keep knowledge, before any checkpoint says that it was told."""
+        if found.forgotten:
+            await self._growing.drained()  # what it remembers of them goes, not what it is yet to remember
+            await self._threads.knowledge(self._keeping.forget, found.forgotten)
+        if self._keeping.grows:
+            await self._growing.put(found.learned_from)
+            if piece is not None and piece.topic == CATALOG_ITEMS:
+                await self._threads.knowledge(self._keeping.take_catalogue, piece)
 
     async def _see_to(self, found: Findings) -> None:
         """Do whatever is due."""
@@ -302,6 +323,8 @@ class LearnerProcess:
         identity = await cluster_id(self._connection)
         if self._study.tracker.follow(identity):
             log.info("cluster_new", cluster_id=identity)
+        await self._threads.knowledge(self._keeping.prepare, identity)
+        await self._threads.knowledge(self._keeping.forget, self._study.tracker.erasures.all())
 
     async def _catch_up(self) -> None:
         """Know the whole catalogue and everybody who asked to be forgotten, before the first interaction."""
@@ -342,6 +365,7 @@ class LearnerProcess:
         await self._publish_updates()
         staged, position = await self._threads.learning.run(self._study.stage, self._checkpoints)
         await self._announcer.flush()
+        await self._growing.drained()
         size_bytes = await self._threads.disk.run(self._checkpoints.commit, staged, position)
         self._checkpointed_at, self._saved = time.monotonic(), processed
         self.progress.live_bytes = self._study.log.live_bytes
@@ -355,29 +379,7 @@ class LearnerProcess:
             progress, lifecycle = self.progress, self._lifecycle
             if self._feed is not None and (lag := self._feed.lag) is not None:
                 progress.lag = lag + self._inbox.records
+            progress.knowledge = self._keeping.counts
             progress.announcements_waiting = self._announcer.waiting
             progress.round_steps = lifecycle.steps
             progress.gauge()
-
-
-def pieces(batch: RecordBatch, size: int) -> Iterator[RecordBatch]:
-    """Cut a run of records into shorter ones, in order.
-
-    >>> batch = RecordBatch(topic="t", partition=0, offsets=[3, 4, 7], keys=[None] * 3, values=[None] * 3,
-    ...                     timestamps_ms=[0] * 3, position=9, truncated=3)
-    >>> [(piece.offsets, piece.next_offset, piece.truncated) for piece in pieces(batch, 2)]
-    [([3, 4], 5, 3), ([7], 9, 0)]
-    """
-    for start in range(0, len(batch), size):
-        last = start + size >= len(batch)
-        part = slice(start, start + size)
-        yield RecordBatch(
-            topic=batch.topic,
-            partition=batch.partition,
-            offsets=batch.offsets[part],
-            keys=batch.keys[part],
-            values=batch.values[part],
-            timestamps_ms=batch.timestamps_ms[part],
-            position=batch.position if last else None,
-            truncated=0 if start else batch.truncated,
-        )

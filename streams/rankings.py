@@ -79,7 +79,12 @@ class Rankings:
         requests, rejected = read_requests(batch)
         states = await self._states(batch.partition, [request.user_id for request in requests])
         asked = [
-            _request(states.get(request.user_id), now_ms=batch.timestamps_ms[-1], exclude=request.exclude)
+            _request(
+                states.get(request.user_id),
+                now_ms=batch.timestamps_ms[-1],
+                exclude=request.exclude,
+                surface=request.surface,
+            )
             for request in requests
         ]
         longest = max([request.k or self._top_k for request in requests], default=1)
@@ -129,14 +134,21 @@ def read_requests(batch: RecordBatch) -> tuple[list[RankingRequest], list[Reject
     return requests, rejected
 
 
-def _request(state: UserState | None, *, now_ms: int = 0, exclude: Sequence[str] = ()) -> RankRequest:
+def _request(
+    state: UserState | None, *, now_ms: int = 0, exclude: Sequence[str] = (), surface: str | None = None
+) -> RankRequest:
     """The ranker's view of a person: their history, and now by their own events' clock, `now_ms` for a stranger."""
     if state is None or not state.items:
         clock_ms = now_ms if state is None or not state.events else state.last_event_ms
-        return RankRequest(now_ms=clock_ms, exclude=exclude)
+        return RankRequest(now_ms=clock_ms, exclude=exclude, surface=surface)
     item_ids, times_ms, event_types = zip(*state.history(), strict=True)
     return RankRequest(
-        item_ids=item_ids, times_ms=times_ms, event_types=event_types, now_ms=state.last_event_ms, exclude=exclude
+        item_ids=item_ids,
+        times_ms=times_ms,
+        event_types=event_types,
+        now_ms=state.last_event_ms,
+        exclude=exclude,
+        surface=surface,
     )
 
 

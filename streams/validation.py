@@ -1,10 +1,13 @@
 """Bytes to interactions: decode and check clickstream records; what is wrong is a value, never an exception."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
+from learners.context_pool import SURFACES, surface_of
 from streams.batches import RecordBatch
 from streams.decoding import decode
 from streams.events import ClickstreamEvent, Interaction, to_ms
@@ -93,11 +96,22 @@ def validate(records: RecordBatch, *, allowed_skew_ms: int) -> tuple[list[Intera
                     position=event.position,
                     price=event.price,
                     quantity=event.quantity,
+                    surface=surface_in(event.context) if event.context else None,
                 )
             )
         except Exception as exc:  # noqa: BLE001 - a shop's bytes may break any parser; one bad record must not stop the rest
             rejected.append(rejection(records, place, exc))
     return accepted, rejected
+
+
+def surface_in(context: Mapping[str, Any]) -> str | None:
+    """Return the surface that an event's context names, if it is one that the mixture has weights for.
+
+    >>> surface_in({"surface": "Search"}), surface_in({"surface": "fridge door"}), surface_in({"surface": 3})
+    ('search', None, None)
+    """
+    named = context.get("surface")
+    return SURFACES[surface_of(named)] or None if isinstance(named, str) else None
 
 
 def explain(exc: Exception) -> tuple[str, str]:

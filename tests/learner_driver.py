@@ -18,6 +18,11 @@ import torch
 
 from learners.encoder import HashEncoder
 from learners.gate import GateConfig
+from learners.knowledge.accumulation import Accumulation
+from learners.knowledge.artifacts import ArtifactStore
+from learners.knowledge.collection import CollectionConfig
+from learners.knowledge.graph import KnowledgeGraph
+from learners.knowledge.store import KnowledgeStore
 from learners.learner import Learner, LearnerConfig
 from learners.model import ModelConfig
 from learners.round_input import RoundConfig
@@ -26,6 +31,7 @@ from learners.triggers import TriggerConfig
 from streams.clients import KafkaConnection
 from streams.learner_process import run_learner
 from streams.learning.config import LearnerProcessConfig
+from streams.learning.keeping import Keeping
 
 TEXT_WIDTH = 16
 MOMENTS = {
@@ -40,6 +46,11 @@ MOMENTS = {
     "adopted": ("after", "streams.learning.study", "Study.adopt"),
     "round settled": ("after", "streams.learning.study", "Study.end_round"),
     "settled round in a checkpoint": ("before", "streams.learning.rounds", "Rounds.tidy"),
+}
+KNOWLEDGE_MOMENTS = {
+    "artifact written, no row": ("before", "learners.knowledge.tables", "insert"),
+    "knowledge kept": ("after", "streams.learning.keeping", "Keeping.keep"),
+    "graph grown": ("after", "streams.learning.keeping", "Keeping.grow"),
 }
 
 
@@ -60,9 +71,22 @@ def learner_config(options: dict[str, Any]) -> LearnerConfig:
     )
 
 
+def keeping(options: dict[str, Any]) -> Keeping:
+    """A store beside the learner's data, and a graph."""
+    graph = KnowledgeGraph(postgres_url=options["postgres_url"])
+    artifacts = ArtifactStore((Path(options["data_dir"]) / "knowledge").as_uri())
+    accumulation = Accumulation(
+        KnowledgeStore(postgres_url=options["postgres_url"], artifacts=artifacts),
+        collection=CollectionConfig(max_bytes=options.get("knowledge_bytes", 10**9)),
+        encoder="hash",
+        graph=graph.snapshot,
+    )
+    return Keeping(accumulation=accumulation, graph=graph)
+
+
 def kill_at(moment: str, *, times: int) -> None:
     """Arrange to be killed when `moment` comes for the `times`-th time."""
-    when, module_name, path = MOMENTS[moment]
+    when, module_name, path = (MOMENTS | KNOWLEDGE_MOMENTS)[moment]
     owner: Any = importlib.import_module(module_name)
     *parents, name = path.split(".")
     for parent in parents:
@@ -113,6 +137,7 @@ def main(options: dict[str, Any]) -> int:
                 round_timeout_s=options.get("round_timeout_s", 60.0),
                 registry_interval_s=0.5,
             ),
+            keeping=keeping(options) if options.get("keeping") else None,
             port_file=data_dir / "port",
         )
     )

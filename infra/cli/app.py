@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from infra.cli import administration, models, runs, services
+from infra.cli import administration, knowledge, models, runs, services
 from infra.errors import InfraError
 from infra.processes import exit_on_sigterm
 
@@ -27,6 +27,7 @@ app.command("learner")(services.learner)
 app.add_typer(administration.topics_app, name="topics")
 app.add_typer(administration.features_app, name="features")
 app.add_typer(models.app, name="models")
+app.add_typer(knowledge.app, name="knowledge")
 app.command("erase")(administration.erase)
 app.command("doctor")(administration.doctor)
 

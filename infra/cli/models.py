@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Releases: list, show, promote, roll back.", no_args_is_help=True)
 
 Version = Annotated[int, typer.Argument(help="The release's number.", min=1)]
-MODELS_DIR = "models"  # under the data folder: version directories and the pointer
 
 
 @app.command("list")
@@ -83,7 +82,7 @@ def rollback(
 def _registry(settings: Settings) -> "Registry":
     from learners.registry import Registry
 
-    registry = Registry(postgres_url=options.required_postgres(settings), root=settings.data_dir / MODELS_DIR)
+    registry = Registry(postgres_url=options.required_postgres(settings), root=settings.data_dir / options.MODELS_DIR)
     registry.create()
     return registry
 

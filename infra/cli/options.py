@@ -18,6 +18,7 @@ DataDir = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Where every random choice begins.")]
 Report = Annotated[Path | None, typer.Option("--report", metavar="R.json", help="Write the report here, as JSON.")]
+MODELS_DIR = "models"  # under the data folder: version directories and the pointer
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
 

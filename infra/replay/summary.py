@@ -30,6 +30,8 @@ def _figures(report: Mapping[str, Any]) -> RenderableType:
     alarms = sum(drift["level"] == "alarm" for drift in report["drift"])
     table.add_row("drift", f"{alarms} alarms, {len(report['drift']) - alarms} warnings")
     peaks = report.get("memory", {}).get("peak_bytes", {})
+    if (regret := report["quality"].get("mixture", {}).get("regret")) is not None:
+        table.add_row("regret", f"{regret:+.4f} nats an interaction against the best single expert (below 0: better)")
     table.add_row("peak memory", ", ".join(f"{name} {size / 2**20:,.0f} MiB" for name, size in sorted(peaks.items())))
     return table
 

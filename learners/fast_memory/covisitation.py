@@ -101,6 +101,15 @@ class Covisitation:
         scores: Floats = (total / np.sqrt(self.seen.values[:items] + 3 * unit)).astype(np.float32)
         return scores if scores.any() else None
 
+    def links_of(self, items: Indexes) -> tuple[npt.NDArray[np.int32], Floats]:
+        """Return what items are linked to: item indexes (0: nothing) and strengths, [n, M] each."""
+        neighbours = np.zeros((len(items), self.config.neighbours), np.int32)
+        strengths = np.zeros((len(items), self.config.neighbours), np.float32)
+        known = items < len(self.neighbours)
+        neighbours[known] = self.neighbours[items[known]]
+        strengths[known] = self.links.values[items[known]]
+        return neighbours, strengths
+
     def _recent(self, past: Past, now_ms: int) -> tuple[Indexes, Floats]:
         """Return the window of the history, newest first, and what each place in it weighs."""
         recent = past.items[: -self.config.window - 1 : -1]

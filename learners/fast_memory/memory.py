@@ -43,6 +43,8 @@ COMPONENTS = {"covisitation": 0, "popularity": 2, "recency": 4, "repeat": 5}
 
 START = np.array([0.8, 0.2, 0.0, 0.0, 0.0, 0.7, -0.8, -1.5, 0.7])  # near where they settle on a real shop's log
 
+YOUNG = 10  # interactions (decayed) below which an item is young to the mixture
+
 _BARRED = np.float32(-1e9)
 
 
@@ -105,6 +107,12 @@ class FastMemory:
         """Say whether anybody ever turned to the item."""
         seen = self.covisitation.seen.values
         return item_index < len(seen) and bool(seen[item_index] > 0)
+
+    def young(self, now_ms: int, items: int) -> npt.NDArray[np.int64]:
+        """Return the item indexes met fewer than `YOUNG` times (decayed), ascending; padding is not among them."""
+        seen = self.covisitation.seen
+        unit = seen.unit(self.popularity.clock(now_ms))
+        return np.flatnonzero(seen.values[1:items] < np.float32(YOUNG * unit)) + 1
 
     def opine(self, past: Past, now_ms: int, *, items: int, barred: Sequence[int] | npt.NDArray[np.int64]) -> Opinion:
         """Score every item for one history; nothing is learned.

@@ -66,6 +66,21 @@ class Popularity:
             return 0
         return max(min(now_ms, newest_ms), newest_ms - _TELLING * self.counts[0].half_life_ms)
 
+    def expired(self, after_ms: int, items: int) -> npt.NDArray[np.bool_]:
+        """Return which items were met, but not within `after_ms` of the newest interaction, bool [items].
+
+        >>> popularity = Popularity(half_lives_ms=(1_000,))
+        >>> popularity.reserve(4)
+        >>> popularity.observe(1, 0), popularity.observe(2, 5_000)
+        (None, None)
+        >>> popularity.expired(4_000, 4).tolist()
+        [False, True, False, False]
+        """
+        last_ms = self.last_ms[:items]
+        gone = np.zeros(items, np.bool_)
+        gone[: len(last_ms)] = (last_ms > _NEVER_MS) & (last_ms < last_ms.max(initial=_NEVER_MS) - after_ms)
+        return gone
+
     def log_counts(self, now_ms: int, items: int) -> list[Floats]:
         """Return the logarithm of each half-life's smoothed counts at `now_ms`, [items] each."""
         logs: list[Floats] = []

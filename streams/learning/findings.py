@@ -1,6 +1,6 @@
 """What the learner has to say between two looks at it, and its records on `quality.metrics` and `drift.metrics`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import msgspec
 from learners.drift import DriftEvent
 from learners.metrics import MetricValue
 from learners.triggers import Trigger
-from streams.events import Drift, Metric
+from streams.events import Drift, Interaction, Metric
 from streams.learning.announcements import Record, record_id
 
 _encode = msgspec.json.Encoder().encode
@@ -32,6 +32,8 @@ class Findings:
         learned: Target interactions scored and learned.
         model_version: The release that scores; 0: none.
         texts: Of items newly listed, to be encoded.
+        forgotten: Who asked to be forgotten, and up to when (ms), since the last look.
+        learned_from: The interactions that were learned since the last look.
     """
 
     metrics: Sequence[MetricValue] = ()
@@ -46,6 +48,8 @@ class Findings:
     learned: int = 0
     model_version: int = 0
     texts: Sequence[str] = ()
+    forgotten: Mapping[str, int] = field(default_factory=dict)
+    learned_from: Sequence[Interaction] = ()
 
 
 def metric_record(lineage: str, value: MetricValue) -> Record:

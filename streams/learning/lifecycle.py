@@ -4,8 +4,10 @@ Every step bears repeating, and a checkpoint names the round before it begins an
 any two steps therefore leaves either the incumbent alone or a row in Postgres, from which the next start goes on.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -17,6 +19,7 @@ from learners.rounds import RoundResult
 from learners.triggers import Trigger
 from streams.learning.announcements import Announcer
 from streams.learning.errors import DatabaseUnavailableError
+from streams.learning.keeping import Keeping
 from streams.learning.position import PendingRound
 from streams.learning.releasing import ROUND, Releasing, wire
 from streams.learning.round_records import Outcome, RoundRecords
@@ -28,6 +31,16 @@ from streams.topics import MODELS_RELEASES
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A released round whose knowledge is being kept."""
+
+    pending: PendingRound
+    result: RoundResult
+    version: int
+    task: asyncio.Future[None]
+
+
 class Lifecycle:
     """Rounds and releases of one learner.
 
@@ -37,6 +50,7 @@ class Lifecycle:
         releases: The registry's side of it.
         records: Remembers every round.
         announcer: Speaks to Kafka.
+        keeping: Keeps what released rounds learned.
         checkpoint: Writes a checkpoint.
     """
 
@@ -48,10 +62,13 @@ class Lifecycle:
         releases: Releasing,
         records: RoundRecords,
         announcer: Announcer,
+        keeping: Keeping,
         checkpoint: Callable[[], Awaitable[None]],
     ) -> None:
         self._threads, self._rounds, self._releases = threads, rounds, releases
         self._records, self._announcer, self._checkpoint = records, announcer, checkpoint
+        self._keeping = keeping
+        self._kept: _Kept | None = None
         self.sequence = 0  # of the row whose release the learner has adopted
         self._cannot_return_from = -1
         self._study: Study
@@ -95,7 +112,10 @@ class Lifecycle:
             await self._start(self._pending)
 
     async def stop(self) -> None:
-        """Stop training; the next start repeats the round."""
+        """Stop training and keeping; the next start repeats the round, or what is left of it."""
+        if self._kept is not None:
+            self._kept.task.cancel()
+            self._kept = None
         await self._threads.disk.run(self._rounds.abandon)
 
     # ---- rounds
@@ -110,7 +130,9 @@ class Lifecycle:
         await self._start(pending)
 
     async def settle(self) -> bool:
-        """Bring a finished round to its end; False while it trains."""
+        """Bring a finished round one step nearer to its end; False while there is nothing to do."""
+        if self._kept is not None:
+            return await self._settle_kept(self._kept)
         if self._pending is None or not self._rounds.finished:
             return False
         pending = self._pending
@@ -128,7 +150,25 @@ class Lifecycle:
         await self._send_releases()
         if record.sequence > self.sequence:
             await self._adopt(record)
-        await self._end(pending, "passed", result=result, version=record.version)
+        # the round stays pending until it is kept: whatever ends the process before, the next start keeps it
+        keep = self._threads.knowledge(self._keep, record, pending)
+        self._kept = _Kept(pending, result, record.version, asyncio.ensure_future(keep))
+        return True
+
+    def _keep(self, record: ReleaseRecord, pending: PendingRound) -> None:
+        try:
+            round_input = self._rounds.input(pending)
+        except LearnerError as error:
+            log.warning("knowledge_not_kept", round=pending.key, error=str(error))
+            return
+        self._keeping.keep(record, round_input, round_key=pending.key)
+
+    async def _settle_kept(self, kept: "_Kept") -> bool:
+        if not kept.task.done():
+            return False
+        self._kept = None
+        kept.task.result()
+        await self._end(kept.pending, "passed", result=kept.result, version=kept.version)
         return True
 
     async def _start(self, pending: PendingRound) -> None:

@@ -95,6 +95,17 @@ class Rounds:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RoundFailedError(exit_code=None, reason=f"its result is unreadable: {error}") from error
 
+    def input(self, pending: PendingRound) -> RoundInput:
+        """Return what the round learned from, until it is tidied away.
+
+        Raises:
+            RoundFailedError: If it is gone.
+        """
+        try:
+            return RoundInput.load(self._folder(pending) / INPUT)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RoundFailedError(exit_code=None, reason=f"its input is unreadable: {error}") from error
+
     def kill(self) -> None:
         """Kill the child, if there is one; `result` then raises."""
         if self._process is not None:

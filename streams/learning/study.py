@@ -46,6 +46,8 @@ class Study:
         self._texts: list[str] = []  # theirs, as far as nobody was asked to encode them
         self._described: dict[int, None] = {}
         self._incumbent: Path | None = None
+        self._forgotten: dict[str, int] = {}  # since the last look
+        self._learned_from: list[Interaction] = []  # the same
         self._clock_ms = clock_ms
 
     # ---- what comes in
@@ -63,6 +65,7 @@ class Study:
                 new.append(interaction)
         if new:
             self.learner.observe(new)
+            self._learned_from.extend(new)
         self.tracker.counts["truncated"] += batch.truncated
         self.tracker.advance(batch.topic, batch.partition, batch.next_offset)
 
@@ -80,6 +83,7 @@ class Study:
         new = [request for request in requests if self.tracker.erasures.request(*request)]
         for user_id, requested_at_ms in new:
             self.learner.forget(user_id, requested_at_ms)
+            self._forgotten[user_id] = requested_at_ms
         return len(new)
 
     def describe(self) -> None:
@@ -97,6 +101,8 @@ class Study:
         drifts = [event for event in self.learner.drifts() if math.isfinite(event.value)]
         rollback = self.learner.should_roll_back()
         texts, self._texts = self._texts, []
+        forgotten, self._forgotten = self._forgotten, {}
+        learned_from, self._learned_from = self._learned_from, []
         return Findings(
             metrics=metrics,
             drifts=drifts,
@@ -110,6 +116,8 @@ class Study:
             learned=self.learner.interactions,
             model_version=self.learner.ranker.model_version,
             texts=texts,
+            forgotten=forgotten,
+            learned_from=learned_from,
         )
 
     def updates(self, *, limit: int | None = None) -> list[Record]:

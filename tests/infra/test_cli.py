@@ -30,6 +30,13 @@ COMMANDS = (
     ["models", "show"],
     ["models", "promote"],
     ["models", "rollback"],
+    ["knowledge", "list"],
+    ["knowledge", "show"],
+    ["knowledge", "diff"],
+    ["knowledge", "export"],
+    ["knowledge", "import"],
+    ["knowledge", "gc"],
+    ["knowledge", "graph"],
     ["erase"],
     ["doctor"],
 )

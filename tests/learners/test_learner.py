@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from learners.interactions import Observation, is_target
-from learners.learner import Learner
+from learners.learner import Learner, LearnerConfig
 from learners.metrics import MetricValue
+from learners.ranker import RankerConfig, RankRequest
 from learners.triggers import Trigger
-from tests.learners.stream_data import ITEMS, SHAPE, START_MS, item_id, learner, release, stream
+from tests.learners.stream_data import ITEMS, SHAPE, START_MS, catalog, item_id, learner, release, stream
 
 COUNT = 1_000
 NO_TEXT = np.zeros((0, SHAPE.text_width), np.float32)
@@ -151,6 +152,27 @@ def test_an_unlisted_item_counts_as_missed_once_and_can_be_ranked_afterwards() -
     assert one.totals()["mixture"]["mrr"] > 0
 
 
+def test_an_item_nobody_turns_to_expires_and_comes_back_with_its_next_interaction() -> None:
+    day_ms = 86_400_000
+    config = LearnerConfig(ranker=RankerConfig(item_expiry_ms=30 * day_ms))
+    one = Learner(catalog=catalog(), config=config)
+    one.observe([bought("ann", 1), bought("bob", 2, at_ms=START_MS + 31 * day_ms)])
+    old, young, never_met = (one.catalog.index_of(item_id(number)) for number in (1, 2, 3))
+    assert one.ranker.rankable(len(one.catalog))[[old, young, never_met]].tolist() == [False, True, True]
+    assert item_id(1) not in {ranked.item_id for ranked in one.ranker.rank([RankRequest(now_ms=START_MS)], 100)[0]}
+    misses = one.totals()["mixture"]["mrr"] * 2
+    one.observe([bought("cid", 1, at_ms=START_MS + 32 * day_ms)])
+    assert one.totals()["mixture"]["mrr"] * 3 == pytest.approx(misses)  # it could not be ranked: a miss
+    assert one.ranker.rankable(len(one.catalog))[old]
+
+
+def test_an_item_is_new_until_its_tenth_interaction() -> None:
+    one = learner()
+    one.observe([bought(f"user-{number}", 1, at_ms=START_MS + number) for number in range(15)])
+    counts = one.examiner.quality.counts()
+    assert (counts["mixture"], counts["mixture_on_new_items"], counts["fast_memory_on_new_items"]) == (15, 10, 10)
+
+
 def test_a_delisted_item_is_missed() -> None:
     one = learner()
     one.observe([bought("ann", 3)])
@@ -173,6 +195,24 @@ def test_a_round_learns_every_new_interaction_once_and_the_newest_window_waits()
     assert later.loss_mask[~later.replayed].sum() == 0  # only the held-out window is left, and it is newest
     assert later.replayed.sum() == one.config.replay_rows
     assert len(later.frozen_targets) == one.config.frozen_cases
+
+
+def test_a_round_is_told_what_earlier_rounds_learned_and_what_the_others_are_linked_to() -> None:
+    one = learner()
+    one.observe(stream(COUNT))
+    first = one.round_input(TRIGGER, text_vectors=NO_TEXT, incumbent=None)
+    assert not first.learned.any()
+    one.abandon_round()
+    again = one.round_input(TRIGGER, text_vectors=NO_TEXT, incumbent=None)
+    assert not again.learned.any()  # the first one failed
+    one.adopt(release(1))
+    one.observe([bought("ann", ITEMS + 1), bought("ann", 1)])
+    third = one.round_input(TRIGGER, text_vectors=NO_TEXT, incumbent=None)
+    assert third.learned.sum() == again.loss_mask.sum()
+    new = one.catalog.index_of(item_id(ITEMS + 1))
+    place = np.flatnonzero(third.learned == 0).tolist().index(new)
+    assert one.catalog.index_of(item_id(1)) in third.neighbours[place]
+    assert (third.strengths[place] > 0).sum() == 1
 
 
 def test_what_a_failed_round_took_comes_back() -> None:

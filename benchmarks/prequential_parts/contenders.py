@@ -1,0 +1,183 @@
+"""Who takes part, with which settings, and how each is run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.prequential_parts.datasets import Dataset
+from benchmarks.prequential_parts.item_knn import ItemKnn
+from benchmarks.prequential_parts.log import DAY_MS
+from benchmarks.prequential_parts.ours import continual, retraining
+from benchmarks.prequential_parts.peers import Peers
+from benchmarks.prequential_parts.popularity import Popularity
+from benchmarks.prequential_parts.protocol import Contender, Outcome, run
+from benchmarks.prequential_parts.river_models import BiasedMF, FactorizationMachine
+from learners.encoder import Encoder
+from learners.learner_config import LearnerConfig
+
+Progress = Callable[[int], None]
+
+RETRAINING_EPOCHS = 8
+DEFAULT, RETRAINING = "default", "retraining"
+
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "online_retail": {
+        "popularity_recent": {"half_life_ms": 14 * DAY_MS},
+        "item_knn": {"last": 50, "shrink": 5.0},
+        "river_biased_mf": {"factors": 32, "learning_rate": 0.05, "l2": 0.01},
+        "river_fm": {"factors": 32, "learning_rate": 0.05},
+        "implicit_als": {"factors": 64, "regularization": 0.01, "alpha": 1.0},
+        "recbole_sasrec": {"epochs": 3},
+    },
+    "ml_100k": {
+        "popularity_recent": {"half_life_ms": 14 * DAY_MS},
+        "item_knn": {"last": 50, "shrink": 5.0},
+        "river_biased_mf": {"factors": 32, "learning_rate": 0.05, "l2": 0.01},
+        "river_fm": {"factors": 32, "learning_rate": 0.05},
+        "implicit_als": {"factors": 64, "regularization": 0.01, "alpha": 1.0},
+        "recbole_sasrec": {"epochs": 10},
+    },
+}
+"""What was chosen on the first interactions of each log; what is not named here is its author's default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What the contenders share.
+
+    Args:
+        dataset: The log.
+        encoder: Of item texts; only ours reads them.
+        config: The learner's; the default strategy's own.
+        peers: The other virtual environment.
+        state: Where finished rounds of retraining are kept.
+    """
+
+    dataset: Dataset
+    encoder: Encoder
+    config: LearnerConfig
+    peers: Peers
+    state: Path
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """The peers' settings for this log."""
+        return SETTINGS.get(self.dataset.log.name, SETTINGS["online_retail"])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contender by name.
+
+    Args:
+        says: One line for the report.
+        make: Runs it.
+        random: Whether a seed changes anything.
+        settings: What it was run with, which also tells whether a kept outcome still stands.
+        peer: Whether it runs in the peers' virtual environment.
+    """
+
+    says: str
+    make: Callable[[Bench, int, Progress], Outcome]
+    random: bool
+    settings: Callable[[Bench], Any] = field(default=lambda _bench: None)
+    peer: bool = False
+
+
+def _peer(make: Callable[..., Contender], name: str = "", *, seeded: bool = False) -> Callable[..., Outcome]:
+    def outcome(bench: Bench, seed: int, progress: Progress) -> Outcome:
+        log = bench.dataset.log
+        given = dict(bench.settings.get(name, {})) | ({"seed": seed} if seeded else {})
+        return run(make(log.catalogue, **given), log, progress=progress)
+
+    return outcome
+
+
+def _child(module: str, name: str) -> Callable[..., Outcome]:
+    def outcome(bench: Bench, seed: int, _progress: Progress) -> Outcome:
+        return bench.peers.run(module, bench.dataset.log, bench.settings.get(name, {}) | {"seed": seed})
+
+    return outcome
+
+
+def _ours(strategy: str) -> Callable[..., Outcome]:
+    def outcome(bench: Bench, seed: int, progress: Progress) -> Outcome:
+        return continual(
+            bench.dataset,
+            encoder=bench.encoder,
+            config=bench.config,
+            seed=seed,
+            strategy=strategy,
+            progress=progress,
+        )
+
+    return outcome
+
+
+def _retraining(bench: Bench, seed: int, progress: Progress) -> Outcome:
+    return retraining(
+        bench.dataset,
+        encoder=bench.encoder,
+        config=bench.config,
+        epochs=RETRAINING_EPOCHS,
+        seed=seed,
+        progress=progress,
+        keep=bench.state / f"retraining-{len(bench.dataset.log)}-{bench.dataset.log.name}-{RETRAINING_EPOCHS}-{seed}",
+    )
+
+
+def _settings_of(name: str) -> Callable[[Bench], Any]:
+    return lambda bench: bench.settings.get(name)
+
+
+CONTENDERS: dict[str, Entry] = {
+    "popularity": Entry("counts, at once", _peer(Popularity), random=False),
+    "popularity_recent": Entry(
+        "counts with a half-life, at once",
+        _peer(Popularity, "popularity_recent"),
+        random=False,
+        settings=_settings_of("popularity_recent"),
+    ),
+    "item_knn": Entry(
+        "cosine between items, at once", _peer(ItemKnn, "item_knn"), random=False, settings=_settings_of("item_knn")
+    ),
+    "river_biased_mf": Entry(
+        "river's BiasedMF, 4 drawn negatives, at once",
+        _peer(BiasedMF, "river_biased_mf", seeded=True),
+        random=True,
+        settings=_settings_of("river_biased_mf"),
+    ),
+    "river_fm": Entry(
+        "river's FMClassifier on person, last item and item, 4 drawn negatives, at once",
+        _peer(FactorizationMachine, "river_fm", seeded=True),
+        random=True,
+        settings=_settings_of("river_fm"),
+    ),
+    "implicit_als": Entry(
+        "implicit's ALS, refitted every 14 days, people folded in at once",
+        _child("implicit_child", "implicit_als"),
+        random=True,
+        settings=_settings_of("implicit_als"),
+        peer=True,
+    ),
+    "recbole_sasrec": Entry(
+        "RecBole's SASRec, from scratch on everything, every 14 days; histories of the moment",
+        _child("recbole_child", "recbole_sasrec"),
+        random=True,
+        settings=_settings_of("recbole_sasrec"),
+        peer=True,
+    ),
+    DEFAULT: Entry(
+        "Alluvium's default strategy", _ours("default"), random=True, settings=lambda bench: repr(bench.config)
+    ),
+    "naive": Entry(
+        "fine-tuning on what is new alone", _ours("naive"), random=True, settings=lambda bench: repr(bench.config)
+    ),
+    RETRAINING: Entry(
+        "the same network from scratch on everything, every 14 days",
+        _retraining,
+        random=True,
+        settings=lambda bench: (RETRAINING_EPOCHS, repr(bench.config.model), repr(bench.config.ranker)),
+    ),
+}

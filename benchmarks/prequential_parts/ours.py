@@ -1,0 +1,193 @@
+"""Alluvium's own contenders: the real learner, its rounds in line, and full retraining in its place."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.prequential_parts.datasets import Dataset
+from benchmarks.prequential_parts.log import Log
+from benchmarks.prequential_parts.protocol import REFIT_EVERY_MS, Outcome, place_of
+from learners.disk import whole_directory
+from learners.encoder import Encoder
+from learners.evaluation import evaluate
+from learners.examiner import Seen
+from learners.gate import GateConfig
+from learners.learner_config import LearnerConfig
+from learners.pending import to_arrays
+from learners.ranker import Judgement
+from learners.round_input import RoundInput
+from learners.rounds import RoundResult, run_round
+from learners.shadow import ShadowConfig
+from learners.triggers import TriggerConfig
+
+Ranks = npt.NDArray[np.int64]
+
+EXPERTS = ("served", "shared_model", "fast_memory")
+NEVER = 2**62
+_SECONDS = "seconds.txt"
+
+
+class Ledger:
+    """Write down where each expert put each interaction's item, as a witness of the evaluation.
+
+    Args:
+        log: The same interactions, in the same order.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self.ranks: dict[str, Ranks] = {expert: np.zeros(len(log), np.int64) for expert in EXPERTS}
+        self._log, self._next = log, 0
+
+    def __call__(self, seen: Seen, judgement: Judgement) -> None:
+        """Take one judgement, before anything learns from its outcome.
+
+        Raises:
+            RuntimeError: If the evaluation and the log do not walk in step, which would void every comparison.
+        """
+        log, place = self._log, self._next
+        if int(log.items[place]) != seen.item_index or int(log.known[place]) != seen.items:
+            raise RuntimeError(
+                f"interaction {place}: item {seen.item_index} of {seen.items}; "
+                f"expected {log.items[place]} of {log.known[place]}"
+            )
+        self._next += 1
+        met = log.history(place) if log.once else None
+        for expert, scores in zip(
+            EXPERTS, (judgement.logits, judgement.shared, judgement.opinion.log_probabilities), strict=True
+        ):
+            if scores is not None:
+                self.ranks[expert][place] = place_of(scores, seen.item_index, known=seen.items, met=met)
+
+
+@dataclass(slots=True)
+class Clock:
+    """Run rounds and count their CPU seconds, everything included: training, judging, writing.
+
+    Args:
+        prepare: Changes what a round is given.
+        keep: Where finished rounds are kept, so that a stopped run need not train them again; None: nowhere.
+    """
+
+    prepare: Callable[[RoundInput], RoundInput] = lambda given: given
+    keep: Path | None = None
+    train_s: float = 0.0
+    steps: int = 0
+    rounds: int = 0
+
+    def __call__(self, round_input: RoundInput, folder: Path) -> RoundResult:
+        """Run one round in this thread, or take it from where it was kept."""
+        self.rounds += 1
+        result, seconds = self._timed(round_input, folder)
+        self.train_s += seconds
+        self.steps += int(result.training.get("steps", 0))
+        return result
+
+    def _timed(self, round_input: RoundInput, folder: Path) -> tuple[RoundResult, float]:
+        kept = None if self.keep is None else self.keep / f"round-{self.rounds:04d}"
+        if kept is not None and kept.exists():
+            return RoundResult.load(kept), float((kept / _SECONDS).read_text(encoding="utf-8"))
+        started = time.thread_time()
+        result = run_round(self.prepare(round_input), folder)
+        seconds = time.thread_time() - started
+        if kept is not None:
+            (folder / _SECONDS).write_text(str(seconds), encoding="utf-8")
+            with whole_directory(kept) as target:
+                shutil.copytree(folder, target, dirs_exist_ok=True)
+        return result, seconds
+
+
+def continual(
+    dataset: Dataset,
+    *,
+    encoder: Encoder,
+    config: LearnerConfig,
+    seed: int,
+    strategy: str,
+    progress: Callable[[int], None],
+) -> Outcome:
+    """One of Alluvium's strategies, as `alluvium evaluate` runs it."""
+    return _outcome(dataset, Clock(), encoder=encoder, config=config, seed=seed, strategy=strategy, progress=progress)
+
+
+def retraining(
+    dataset: Dataset,
+    *,
+    encoder: Encoder,
+    config: LearnerConfig,
+    epochs: int,
+    seed: int,
+    progress: Callable[[int], None],
+    keep: Path | None = None,
+    every_ms: int = REFIT_EVERY_MS,
+) -> Outcome:
+    """Full retraining: every 14 days the same network, from scratch, on everything so far, served in the same mixture.
+
+    It always serves what it trained: no gate, no rollback, and no interactions held out. A round depends on the log
+    and the seed alone, so finished ones may be kept in `keep`.
+    """
+
+    def everything(round_input: RoundInput) -> RoundInput:
+        return whole_past(round_input, dataset.log, int(round_input.facts["interactions"]))
+
+    config = replace(
+        config,
+        trigger=TriggerConfig(interactions=NEVER, interval_ms=every_ms, on_drift=False),
+        training=replace(config.training, first_epochs=epochs),
+        gate=GateConfig(max_regression=1.0, max_forgetting=1.0, popularity_floor=0.0),
+        shadow=ShadowConfig(interactions=0),
+        newest_window=1,
+        frozen_cases=1,
+    )
+    clock = Clock(everything, keep)
+    return _outcome(dataset, clock, encoder=encoder, config=config, seed=seed, strategy="naive", progress=progress)
+
+
+def whole_past(round_input: RoundInput, log: Log, end: int) -> RoundInput:
+    """Give a round all interactions before `end`, every one a target once, and nothing to start from."""
+    length = round_input.model.history_length
+    people: dict[int, list[int]] = {}
+    for user, item in zip(log.users[:end].tolist(), log.items[:end].tolist(), strict=True):
+        people.setdefault(user, []).append(item)
+    rows = (row for items in people.values() for row in slices(items, length=length))
+    tokens, mask = to_arrays(rows, length=length)
+    return replace(
+        round_input,
+        tokens=tokens,
+        loss_mask=mask,
+        weight=np.ones(len(tokens), np.float32),
+        replayed=np.zeros(len(tokens), np.bool_),
+        incumbent=None,
+    )
+
+
+def slices(items: list[int], *, length: int) -> Iterator[tuple[list[int], int]]:
+    """Cut a whole past into rows of `length` targets; unlike a round's rows, none is spent on context that was learned.
+
+    >>> list(slices([1, 2, 3, 4, 5, 6, 7], length=3))
+    [([1, 2, 3], 3), ([3, 4, 5, 6], 3), ([6, 7], 1)]
+    """
+    start = 0
+    while start < len(items):
+        end = min(len(items), start + length)
+        yield items[max(0, start - 1) : end], end - start
+        start = end
+
+
+def _outcome(dataset: Dataset, clock: Clock, **given: Any) -> Outcome:
+    ledger, started = Ledger(dataset.log), time.process_time()
+    report = evaluate(dataset.events, dataset.items, witness=ledger, run=clock, **given)
+    facts = {
+        "rounds": clock.rounds,
+        "steps": clock.steps,
+        "releases": report["releases"],
+        "rollbacks": report["rollbacks"],
+        "refused": sum(gate.get("outcome") == "refused" for gate in report["gates"]),
+        "learns_online": True,
+    }
+    return Outcome(ledger.ranks, clock.train_s, time.process_time() - started, facts)
