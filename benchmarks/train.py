@@ -28,6 +28,7 @@ from benchmarks.ingest import machine
 from benchmarks.static import SEQUENCES, Sequences, data_folder, held_out_rows, load, training_rows
 from learners.model import ModelConfig, SharedModel
 from learners.round_input import RoundConfig
+from learners.strategies import strategy_named
 from learners.training import Trainer
 from learners.training_rows import Rows
 
@@ -180,6 +181,7 @@ def trainer(data: Sequences, size: Size, *, seed: int, negatives: int = 0, devic
         text_vectors=described.to(device),
         active=torch.arange(data.items, device=device) > 0,
         config=config,
+        strategy=strategy_named("naive"),
         epochs=1,
         learning_rate=config.first_learning_rate,
         seed=seed,
