@@ -16,7 +16,7 @@ from benchmarks.prequential_parts.item_knn import ItemKnn
 from benchmarks.prequential_parts.log import DAY_MS, Log
 from benchmarks.prequential_parts.ours import retraining, whole_past
 from benchmarks.prequential_parts.popularity import Popularity
-from benchmarks.prequential_parts.protocol import Moment, Outcome, run
+from benchmarks.prequential_parts.protocol import Moment, Outcome, place_of, run
 from benchmarks.prequential_parts.records import Records, load_outcome, save_outcome
 from benchmarks.prequential_parts.river_models import BiasedMF, FactorizationMachine, RiverModel
 from learners.encoder import HashEncoder
@@ -106,6 +106,13 @@ def test_where_nobody_repeats_what_a_person_met_is_barred() -> None:
     rows = [(0, 1, 0.0), (0, 2, 1.0), (1, 1, 2.0), (1, 2, 3.0)]
     assert run(Popularity(10), a_log(rows)).ranks["served"].tolist() == [1, 2, 1, 2]
     assert run(Popularity(10), a_log(rows, once=True)).ranks["served"].tolist() == [1, 1, 1, 1]
+
+
+def test_who_diverged_misses() -> None:
+    scores = np.array([0, 1, 2, np.nan], np.float32)
+    assert place_of(scores, 3, known=4, met=None) == MISSED
+    assert place_of(scores, 2, known=4, met=None) == MISSED
+    assert place_of(scores, 1, known=3, met=None) == 2  # what is not ranked does not matter
 
 
 @pytest.mark.parametrize("make", [BiasedMF, FactorizationMachine])
