@@ -14,6 +14,7 @@ from learners.knowledge.collection import CollectionConfig
 from learners.knowledge.graph import GraphConfig, KnowledgeGraph
 from learners.knowledge.store import KnowledgeStore
 from learners.learner import LearnerConfig
+from learners.loggers import logger_named
 from learners.model import ModelConfig
 from learners.ranker import RankerConfig
 from learners.round_input import RoundConfig
@@ -23,6 +24,7 @@ from streams.learning.config import LearnerProcessConfig
 from streams.learning.keeping import Keeping
 
 KNOWLEDGE = "knowledge"  # under the data folder, unless a URL says where
+ROUND_LOGS = "round-logs"  # under the data folder: what `learning.logger` writes
 TEXT_VECTORS = "text_vectors.sqlite"  # under the data folder: vectors by content hash
 
 
@@ -66,6 +68,8 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
             learning_rate=learning.learning_rate,
             distillation=learning.distillation,
             strategy=learning.strategy,
+            logger=learning.logger,
+            log_dir=None if learning.logger == "none" else str(settings.data_dir.absolute() / ROUND_LOGS),
             threads=learning.threads,
             device=learning.device,
         ),
@@ -132,6 +136,7 @@ def learner_arguments(settings: Settings) -> dict[str, Any]:
     """
     data_dir = settings.data_dir.absolute()
     data_dir.mkdir(parents=True, exist_ok=True)
+    logger_named(settings.learning.logger, data_dir / ROUND_LOGS)  # what it needs is missed now, not after a round
     encoder = open_encoder(settings.model.text_encoder, cache=data_dir / TEXT_VECTORS)
     return {
         "connection": kafka_connection(settings),

@@ -85,10 +85,15 @@ def _postgres(settings: Settings) -> Iterator[Finding]:
         with psycopg.connect(url, connect_timeout=10) as connection:
             version = connection.info.server_version // 10_000
             yield Finding("Postgres", "good", f"version {version} answers at {connection.info.host}")
+            vector = connection.execute("SELECT FROM pg_available_extensions WHERE name = 'vector'").fetchone()
         applied = is_applied(postgres_url=url)
     except (psycopg.Error, FeatureStoreError) as error:
         yield Finding("Postgres", "bad", " ".join(str(error).split()))
         return
+    if settings.knowledge.accumulate and vector is None:
+        yield Finding(
+            "knowledge", "bad", "Postgres has no pgvector; install it, or set ALLUVIUM_KNOWLEDGE__ACCUMULATE=false"
+        )
     if applied:
         yield Finding("features", "good", "the tables exist")
     else:

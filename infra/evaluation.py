@@ -1,7 +1,10 @@
 """`alluvium evaluate`: the learner over a log, without Kafka, one report a strategy."""
 
+import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from infra.composition import TEXT_VECTORS, learner_config
+from infra.evaluation_plots import draw
+from infra.evaluation_table import page
 from infra.settings import Settings
 from learners.catalog import item_text
+from learners.comparison import Comparison
 from learners.encoder import Encoder, open_encoder
-from learners.evaluation import evaluate as evaluate_strategy
 from learners.interactions import Observation
+from learners.strategies import strategy_named
 from streams.eventlog import LogFile, LoggedEvent, catalog_file, event_log
 from streams.validation import surface_in
 
@@ -31,6 +37,7 @@ def evaluate(
     limit: int | None,
     settings: Settings,
     console: Console,
+    out: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate strategies one after another, each from the same start.
 
@@ -41,44 +48,53 @@ def evaluate(
         limit: Most events; None: all.
         settings: All settings.
         console: Where progress and the table go.
+        out: A folder for `evaluation.json`, `evaluation.md` and plots, written anew after every strategy; None: none.
 
     Returns:
-        JSON-able: `strategies`, a report each, and `quality`, that of the first.
+        JSON-able: `strategies`, a report each (see `Comparison.add`), and `quality`, that of the first.
 
     Raises:
         LogFileError: A file cannot be read.
         UnknownStrategyError: There is no such strategy.
     """
+    strategies = strategies or ("default",)
+    for strategy in strategies:
+        strategy_named(strategy)  # before anything is read
     log, shelf = event_log(events, limit=limit), catalog_file(catalog)
     items = [{name: getattr(item, name) for name in ITEM_FIELDS} for chunk in shelf for item in chunk]
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     encoder = open_encoder(settings.model.text_encoder, cache=settings.data_dir.absolute() / TEXT_VECTORS)
     config = learner_config(settings, text_width=encoder.width)
     _encode(items, encoder, console)
-    reports = {}
-    for strategy in strategies or ("default",):
-        with _bar(console) as bar:
-            advance = partial(_advance, bar, bar.add_task(strategy, total=log.total))
-            reports[strategy] = evaluate_strategy(
-                observations(log, allowed_lateness_ms=settings.ingest.allowed_lateness_s * 1000),
-                items,
-                encoder=encoder,
-                config=config,
-                seed=settings.seed,
-                strategy=strategy,
-                progress=advance,
-            )
-    console.print(_table(reports))
-    first = next(iter(reports.values()))
-    return {
-        "events": str(events),
-        "catalog": str(catalog),
-        "limit": limit,
-        "unreadable": log.unreadable,
-        "seed": settings.seed,
-        "quality": first["quality"],
-        "strategies": msgspec.to_builtins(reports),
-    }
+    with tempfile.TemporaryDirectory(prefix="alluvium-") as folder:
+        comparison = Comparison(items, encoder=encoder, config=config, seed=settings.seed, folder=Path(folder))
+        for strategy in dict.fromkeys(strategies):
+            with _bar(console) as bar:
+                seen = observations(log, allowed_lateness_ms=settings.ingest.allowed_lateness_s * 1000)
+                advance = partial(_advance, bar, bar.add_task(strategy, total=log.total))
+                comparison.add(strategy, seen, progress=advance)
+            first = next(iter(comparison.reports.values()))
+            report = {
+                "events": str(events),
+                "catalog": str(catalog),
+                "limit": limit,
+                "unreadable": log.unreadable,
+                "seed": settings.seed,
+                "quality": first["quality"],
+                "strategies": msgspec.to_builtins(comparison.reports),
+            }
+            if out is not None:
+                write(report, out)
+    console.print(_table(comparison.reports))
+    return report
+
+
+def write(report: Mapping[str, Any], out: Path) -> None:
+    """Write an evaluation's JSON, its page and, where matplotlib is installed, its plots into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    plots = draw(report["strategies"], out) if find_spec("matplotlib") else []
+    (out / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (out / "evaluation.md").write_text(page(report, plots=[path.name for path in plots]), encoding="utf-8")
 
 
 def observations(log: LogFile[LoggedEvent], *, allowed_lateness_ms: int) -> Iterator[Observation]:

@@ -5,6 +5,26 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+Strategy = Literal[
+    "default",
+    "naive",
+    "none",
+    "reservoir",
+    "recency",
+    "stratified",
+    "herding",
+    "der++",
+    "ader",
+    "ewc",
+    "l2",
+    "window",
+    "retrain",
+    "lora",
+    "reptile",
+    "fgm",
+    "augmentation",
+    "text_augmentation",
+]
 Share = Annotated[float, Field(ge=0, le=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -118,11 +138,14 @@ class LearningSettings(Group):
     round_interactions: int = Field(8_000, ge=100, le=100_000_000, description="a round after this many interactions")
     round_interval_s: float | None = Field(None, gt=0, le=30 * 86_400, description="and after this time; none: not")
     round_on_drift: bool = Field(default=True, description="and after a drift alarm")
-    strategy: str = Field("default", description="how old knowledge is kept: a name of docs/learning.md")
+    strategy: Strategy = Field("default", description="how old knowledge is kept; see docs/learning.md")
+    logger: Literal["none", "tensorboard", "wandb", "mlflow"] = Field(
+        "none", description="who is told of each round; writes below the data folder"
+    )
     replay_capacity: int = Field(50_000, ge=100, le=50_000_000, description="interactions kept to learn from again")
-    replay_rows: int = Field(512, ge=0, le=1_000_000, description="replayed histories in a round")
-    epochs: int = Field(4, ge=1, le=100, description="most passes over a round's rows")
-    first_epochs: int = Field(8, ge=1, le=1_000, description="the same for a round that starts from scratch")
+    replay_rows: int = Field(256, ge=0, le=1_000_000, description="replayed histories in a round")
+    epochs: int = Field(2, ge=1, le=100, description="most passes over a round's rows")
+    first_epochs: int = Field(24, ge=1, le=1_000, description="the same for a round that starts from scratch")
     batch_rows: int = Field(32, ge=1, le=65_536, description="histories per optimizer step")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="eta_0 of a fine-tuning round")
     distillation: float = Field(0.5, ge=0, le=100, description="weight of staying close to the incumbent; 0: off")

@@ -115,6 +115,8 @@ def evaluate(
             if done % _PROGRESS_EVERY < _CALL:
                 progress(done)
         progress(done)
+        learner.examiner.quality.close()
+        curve.extend(asdict(value) for value in learner.metrics())
         return {
             "strategy": strategy,
             "seed": seed,
@@ -141,18 +143,25 @@ def _round(learner: Learner, trigger: Trigger, vectors: TextVectors, rounds: _Ro
     """Run one round in line; adopt what the gate lets through."""
     vectors.update(learner.catalog)
     incumbent = rounds.versions.get(learner.model_version)
-    round_input = learner.round_input(trigger, text_vectors=vectors.matrix(learner.catalog), incumbent=incumbent)
     rounds.done += 1
+    round_input = learner.round_input(
+        trigger,
+        text_vectors=vectors.matrix(learner.catalog),
+        incumbent=incumbent,
+        facts={"round": f"{learner.config.training.strategy}-{rounds.done:04d}"},
+    )
     out_dir = rounds.folder / f"round-{rounds.done:04d}"
     out_dir.mkdir(parents=True)
     gate: dict[str, Any] = {"round": rounds.done, "trigger": trigger.kind, "interactions": learner.interactions}
     rounds.gates.append(gate)
+    began_s = time.thread_time()
     try:
         result = run(round_input, out_dir)
     except DivergedError as error:
         learner.abandon_round()
-        gate["error"] = str(error)
+        gate |= {"error": str(error), "cpu_s": time.thread_time() - began_s}
         return
+    gate["cpu_s"] = time.thread_time() - began_s
     gate |= {"outcome": result.outcome, "verdict": dict(result.verdict), "training": dict(result.training)}
     if result.outcome == "passed" and result.candidate is not None:
         number = len(rounds.versions) + 1

@@ -110,6 +110,7 @@ class PrequentialMetrics:
         self._ever_shown: set[int] = set()
         self._ready: list[MetricValue] = []
         self.regret = Regret()
+        self._latest = (1, 0, 0)  # items, model_version, event_time_ms; needed by `close` alone
 
     def add(
         self,
@@ -141,9 +142,15 @@ class PrequentialMetrics:
                 sums = self._sums[expert] = Sums()
             sums.add(its_gains)
         self._shown.update(shown)
+        self._latest = items, model_version, event_time_ms
         if self.interactions % self.window == 0:
-            self._close_window(items, model_version, event_time_ms)
+            self._close_window(*self._latest)
         return gains
+
+    def close(self) -> None:
+        """Report the window under way, short as it is: nothing more will come."""
+        if self.interactions % self.window:
+            self._close_window(*self._latest)
 
     def drain(self) -> list[MetricValue]:
         """Return, once, the figures of the windows that were completed."""
@@ -186,7 +193,7 @@ class PrequentialMetrics:
                 metric="coverage",
                 expert="mixture",
                 value=len(self._shown) / max(1, items - 1),
-                count=self.window,
+                count=self.interactions % self.window or self.window,
                 total_value=len(self._ever_shown) / max(1, items - 1),
                 total_count=self.interactions,
                 **common,

@@ -55,10 +55,12 @@ class RoundConfig:
         compile: Whether the attention blocks go through `torch.compile`; pays on a GPU and in rounds of minutes.
         strategy: How what was learned is kept; a name of `learners.strategies.STRATEGIES`.
         strategy_settings: The strategy's own settings, in place of its paper's.
+        logger: Who is told of the round; a name of `learners.loggers.LOGGERS`.
+        log_dir: Where it writes; needed unless `logger` is `none`.
     """
 
-    epochs: int = 4
-    first_epochs: int = 8
+    epochs: int = 2
+    first_epochs: int = 24
     batch_rows: int = 32
     learning_rate: float = 2e-3
     first_learning_rate: float = 2e-3
@@ -78,6 +80,8 @@ class RoundConfig:
     compile: bool = False
     strategy: str = "default"
     strategy_settings: Mapping[str, float] = field(default_factory=dict)
+    logger: str = "none"
+    log_dir: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""

@@ -17,6 +17,8 @@ import torch
 
 from learners.errors import DivergedError
 from learners.gate import FROZEN, NEWEST, Ranks, Verdict, judge
+from learners.loggers import RoundRecord, logger_named
+from learners.loggers.record import weight_norms
 from learners.model import SharedModel, capacity_for
 from learners.releases import LoadedRelease, load_kept, load_release, save_candidate
 from learners.round_input import RoundConfig, RoundInput
@@ -83,6 +85,7 @@ def run_round(round_input: RoundInput, out_dir: Path, *, beat: Beat = lambda _st
     started = time.perf_counter()
     config, device = round_input.training, _device(round_input.training)
     strategy = strategy_named(config.strategy, config.strategy_settings)
+    logger = logger_named(config.logger, Path(config.log_dir or "."))
     incumbent = None if round_input.incumbent is None else load_release(round_input.incumbent)
     round_input = strategy.choose(round_input, incumbent)
     rows, validation = prepare(round_input, np.random.default_rng(round_input.seed))
@@ -132,6 +135,7 @@ def run_round(round_input: RoundInput, out_dir: Path, *, beat: Beat = lambda _st
         facts=round_input.facts,
     )
     result.save(out_dir)
+    logger.log(_record(result, candidate, curve, round_input))
     return result
 
 
@@ -248,8 +252,29 @@ def _rank(blocks: Any, targets: npt.NDArray[np.int32], active: npt.NDArray[np.bo
 
 
 def _flat(verdict: Verdict) -> dict[str, float]:
-    windows: dict[str, dict[str, float]] = verdict.evidence["candidate"]
+    return _figures(verdict.evidence["candidate"])
+
+
+def _figures(windows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {f"{window}_{name}": value for window, figures in windows.items() for name, value in figures.items()}
+
+
+def _record(result: RoundResult, candidate: LoadedRelease, curve: Curve, round_input: RoundInput) -> RoundRecord:
+    """Return what a logger is told."""
+    incumbent = result.verdict["evidence"]["incumbent"]
+    interactions = int(round_input.facts.get("interactions", 0))
+    return RoundRecord(
+        key=str(round_input.facts.get("round", f"round-{interactions}")),
+        interactions=interactions,
+        outcome=result.outcome,
+        strategy=round_input.training.strategy,
+        losses=curve.losses,
+        gradient_norms=curve.gradient_norms,
+        weight_norms=weight_norms(candidate.model),
+        metrics={**result.metrics, **{f"incumbent_{name}": value for name, value in _figures(incumbent).items()}},
+        item_vectors=candidate.item_matrix,
+        item_ids=candidate.item_ids,
+    )
 
 
 def _summary(

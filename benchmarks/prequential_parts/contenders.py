@@ -18,23 +18,23 @@ from learners.learner_config import LearnerConfig
 
 Progress = Callable[[int], None]
 
-RETRAINING_EPOCHS = 8
+RETRAINING_EPOCHS = 24  # as the first round of the default strategy, which starts from scratch too
 DEFAULT, RETRAINING = "default", "retraining"
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "online_retail": {
-        "popularity_recent": {"half_life_ms": 14 * DAY_MS},
-        "item_knn": {"last": 50, "shrink": 5.0},
-        "river_biased_mf": {"factors": 32, "learning_rate": 0.05, "l2": 0.01},
-        "river_fm": {"factors": 32, "learning_rate": 0.05},
+        "popularity_recent": {"half_life_ms": 3 * DAY_MS},
+        "item_knn": {"last": 2, "shrink": 50.0},
+        "river_biased_mf": {"factors": 32, "learning_rate": 0.03, "l2": 0.01},
+        "river_fm": {"factors": 32, "learning_rate": 0.06},
         "implicit_als": {"factors": 64, "regularization": 0.01, "alpha": 1.0},
         "recbole_sasrec": {"epochs": 3},
     },
     "ml_100k": {
         "popularity_recent": {"half_life_ms": 14 * DAY_MS},
-        "item_knn": {"last": 50, "shrink": 5.0},
-        "river_biased_mf": {"factors": 32, "learning_rate": 0.05, "l2": 0.01},
-        "river_fm": {"factors": 32, "learning_rate": 0.05},
+        "item_knn": {"last": 10, "shrink": 100.0},
+        "river_biased_mf": {"factors": 32, "learning_rate": 0.1, "l2": 0.01},
+        "river_fm": {"factors": 32, "learning_rate": 0.06},
         "implicit_als": {"factors": 64, "regularization": 0.01, "alpha": 1.0},
         "recbole_sasrec": {"epochs": 10},
     },

@@ -1,12 +1,14 @@
 """Two pictures a log: hit rate over time, and what it cost."""
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from benchmarks.prequential_parts.contenders import DEFAULT, RETRAINING
 
 _STRONG = {DEFAULT: "tab:blue", RETRAINING: "tab:red", "naive": "tab:green"}
+_WEAK = ("tab:purple", "tab:brown", "tab:pink", "tab:gray", "tab:olive", "tab:cyan", "tab:orange")
 
 
 def plot(reports: Mapping[str, Mapping[str, Any]], target: Path) -> None:
@@ -21,12 +23,11 @@ def plot(reports: Mapping[str, Mapping[str, Any]], target: Path) -> None:
     grid = figure.subplots(len(reports), 2, squeeze=False, width_ratios=(2, 1))
     for (over_time, cost), (data, report) in zip(grid, reports.items(), strict=True):
         windows = report["windows"]
+        weak = [name for name in windows["hit_rate_10"] if name not in _STRONG]
+        colours = _STRONG | dict(zip(weak, cycle(_WEAK), strict=False))
         for name, rates in windows["hit_rate_10"].items():
-            strong = name in _STRONG
-            over_time.plot(
-                windows["days"], rates, label=name, color=_STRONG.get(name), linewidth=2 if strong else 1,
-                linestyle="-" if strong else ":",
-            )  # fmt: skip
+            line = {"linewidth": 2, "linestyle": "-"} if name in _STRONG else {"linewidth": 1, "linestyle": ":"}
+            over_time.plot(windows["days"], rates, label=name, color=colours[name], **line)
         over_time.set(title=data, xlabel="days of event time", ylabel="hit rate@10, windows of 14 days")
         over_time.legend(fontsize=7)
         for name, contender in report["contenders"].items():
@@ -37,7 +38,7 @@ def plot(reports: Mapping[str, Mapping[str, Any]], target: Path) -> None:
                 rate["value"],
                 yerr=[[rate["value"] - rate["low"]], [rate["high"] - rate["value"]]],
                 fmt="o",
-                color=_STRONG.get(name, "gray"),
+                color=colours[name],
             )
             cost.annotate(name, (seconds, rate["value"]), fontsize=7, xytext=(4, 4), textcoords="offset points")
         cost.set(xscale="log", xlabel="CPU seconds of training", ylabel="hit rate@10, whole log", title="cost")

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from rich.table import Table
 
 from benchmarks.prequential_parts.contenders import CONTENDERS, DEFAULT, RETRAINING
@@ -136,6 +135,15 @@ def expert_rows(report: Mapping[str, Any]) -> list[list[str]]:
     return found
 
 
+def shared_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return how the default's shared model alone stands against the others', a line each."""
+    return [
+        f"shared model alone, default minus {name}: "
+        + ", ".join(f"{_NAMES[measure]} {shown(gaps[measure], sign=True)}" for measure in MEASURES)
+        for name, gaps in report.get("shared_model_default_minus", {}).items()
+    ]
+
+
 def shown(interval: Mapping[str, float], *, sign: bool = False) -> str:
     """Return a figure and its interval as a cell.
 
@@ -166,8 +174,10 @@ def markdown(reports: Mapping[str, Mapping[str, Any]]) -> str:
         parts.append(_markdown_table(EXPERT_HEADER, expert_rows(report)))
         for claim, holds in report.get("claims", {}).items():
             parts.append(f"- {claim}: {'holds' if holds else 'does NOT hold'}")
+        parts += [f"- {line}" for line in shared_lines(report)]
         if (share := report.get("training_share")) is not None:
             parts.append(f"- training seconds, default / retraining: {share:.1%}")
+        parts += [f"- {name} did not run: {cause}" for name, cause in report.get("failed", {}).items()]
         parts.append("")
     return "\n".join(parts)
 
@@ -183,8 +193,3 @@ def console_table(data: str, report: Mapping[str, Any]) -> Table:
     for cells in rows(report):
         page.add_row(*cells)
     return page
-
-
-def windows_of(report: Mapping[str, Any]) -> npt.NDArray[np.float64]:
-    """Return the days at which windows begin."""
-    return np.array(report["windows"]["days"])

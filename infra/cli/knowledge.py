@@ -178,10 +178,10 @@ def collect_garbage(
     data_dir: options.DataDir = None,
 ) -> None:
     """Let go of what is worth least until the rest fits, and sweep what killed writers left."""
+    settings = options.read(postgres_url=postgres_url, data_dir=data_dir)
     from infra.composition import collection_config
     from learners.knowledge.collection import collect
 
-    settings = options.read(postgres_url=postgres_url, data_dir=data_dir)
     config = collection_config(settings, max_bytes=max_bytes, max_age_days=max_age_days)
     config = replace(config, hold_parents=hold_parents)
     done = collect(_store(settings), config, serving=_serving(settings), dry_run=dry_run)
@@ -200,6 +200,37 @@ def collect_garbage(
         typer.echo(f"swept: {name} ({size} bytes), which no entry names")
     above = f", {done.over_bytes} above the bound" if done.over_bytes else ""
     typer.echo(f"{done.bytes_before} bytes before, {done.bytes_after} after, bound {config.max_bytes}{above}")
+
+
+@app.command("graph")
+def graph(
+    start: Annotated[
+        str | None,
+        typer.Argument(metavar="NODE", help="item:ID, category:A > B, brand:X or query:words; without: counts."),
+    ] = None,
+    path: Annotated[
+        str, typer.Option("--path", help="Relations to follow, joined by /; ^ before one follows it backwards.")
+    ] = "co_purchase",
+    *,
+    k: Annotated[int, typer.Option("--k", help="Most nodes.", min=1, max=1_000)] = 10,
+    postgres_url: options.PostgresUrl = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Ask the knowledge graph where a path of relations leads, and with what chance."""
+    settings = options.read(postgres_url=postgres_url, data_dir=data_dir)
+    options.required_postgres(settings)
+    from infra.composition import knowledge_graph
+
+    grown = knowledge_graph(settings)
+    grown.create()
+    table = Table("relation", "edges") if start is None else Table("node", "chance", "by way of")
+    if start is None:
+        for relation, edges in grown.counts().items():
+            table.add_row(relation, f"{edges:,}")
+    else:
+        for reached in grown.walk({start: 1.0}, path, k=k):
+            table.add_row(reached.node, f"{reached.score:.4f}", " > ".join(reached.trail[1:-1]) or "-")
+    Console().print(table)
 
 
 def _store(settings: Settings) -> "KnowledgeStore":

@@ -103,6 +103,7 @@ def evaluate(
     *,
     strategy: Annotated[list[str] | None, typer.Option("--strategy", help="May be given several times.")] = None,
     limit: Limit = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="JSON, a Markdown page and plots.")] = None,
     seed: options.Seed = None,
     data_dir: options.DataDir = None,
     report: options.Report = None,
@@ -121,6 +122,7 @@ def evaluate(
         limit=limit,
         settings=settings,
         console=Console(quiet=quiet, stderr=True),
+        out=out,
     )
     _write(report, found)
 

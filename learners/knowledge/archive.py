@@ -109,8 +109,9 @@ def import_archive(store: KnowledgeStore, path: Path, *, trusted: Sequence[Trust
             if not member.name.startswith(ARTIFACTS):
                 continue
             content, address = _read(tar, member), member.name.removeprefix(ARTIFACTS)
-            if store.artifacts.write(content) != address or address not in kinds:
+            if sha256_of(content) != address or address not in kinds:
                 raise ArchiveRefusedError(path=str(path), reason=f"{member.name} changed while it was read")
+            store.write(connection, content)
             searched |= {(kind, address): searched_vectors(kind, content) for kind in kinds[address]}
         with connection.transaction():
             for entry in entries:

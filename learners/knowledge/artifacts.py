@@ -113,3 +113,12 @@ class ArtifactStore:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def address_in(name: str) -> str:
+    """Return the address that an artifact, or what a killed writer left of one, belongs to.
+
+    >>> address_in(f"{TEMPORARY_PREFIX}{64 * '0'}-abcd1234") == address_in(64 * "0") == 64 * "0"
+    True
+    """
+    return name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]

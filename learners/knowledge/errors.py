@@ -53,6 +53,14 @@ class KnowledgeUnavailableError(LearnerError, ConnectionError):
         self.retry_after_s = retry_after_s
 
 
+class KnowledgeRefusedError(LearnerError, RuntimeError):
+    """Postgres answered, and refused: a missing permission, a constraint, a value that it cannot hold."""
+
+    def __init__(self, *, cause: str) -> None:
+        super().__init__(f"Postgres refused what the knowledge store asked of it: {cause}")
+        self.cause = cause
+
+
 class VectorExtensionError(LearnerError, RuntimeError):
     """The database has no pgvector, and this user may not create it."""
 
@@ -82,6 +90,15 @@ class ArchiveRefusedError(LearnerError, ValueError):
     def __init__(self, *, path: str, reason: str) -> None:
         super().__init__(f"archive {path} is refused: {reason}; nothing of it was taken in")
         self.path, self.reason = path, reason
+
+
+class UnfitDonorError(LearnerError, ValueError):
+    """Knowledge that was to be reused does not fit the model that was to reuse it."""
+
+    def __init__(self, *, entry_id: str, names: Sequence[str]) -> None:
+        some = ", ".join(names[:3])
+        super().__init__(f"knowledge entry {entry_id} does not fit: {some} differ in name or shape")
+        self.entry_id, self.names = entry_id, tuple(names)
 
 
 class InvalidPathError(LearnerError, ValueError):

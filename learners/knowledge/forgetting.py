@@ -51,7 +51,7 @@ def forget(store: KnowledgeStore, requests: Mapping[str, int]) -> Forgotten:
             if left is not None:
                 redacted[entry.entry_id] = _without(entry, left), left
         for _, content in redacted.values():
-            store.artifacts.write(content)
+            store.write(connection, content)
         with connection.transaction():
             for user_id, at_ms in new.items():
                 tables.remember_erasure(connection, user_id, at_ms)

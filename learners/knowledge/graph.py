@@ -222,14 +222,15 @@ class KnowledgeGraph:
         with self._writing() as connection:
             connection.execute("DELETE FROM knowledge_graph_tails WHERE user_id = ANY(%s)", ([*user_ids],))
 
-    def prune(self, *, now_ms: int) -> int:
-        """Drop what has faded, and the weakest beyond the bound; returns how many edges went.
+    def prune(self, *, now_ms: int | None = None) -> int:
+        """Drop what has faded, and the weakest beyond the bound; returns how many edges went. Looks at every edge.
 
         Args:
-            now_ms: Time of the data, not of the clock.
+            now_ms: Time of the data, not of the clock; None: of the newest edge.
         """
-        values = self._values(now_ms) | {"learned": list(LEARNED)}
         with self._writing() as connection:
+            newest_ms = self._newest_ms(connection) if now_ms is None else now_ms
+            values = self._values(newest_ms) | {"learned": list(LEARNED)}
             faded = connection.execute(
                 f"""DELETE FROM knowledge_edges
                     WHERE relation = ANY(%(learned)s) AND {graph_tables.STRENGTH} < %(least)s""",  # noqa: S608 - literals
@@ -243,7 +244,7 @@ class KnowledgeGraph:
             ).rowcount
             connection.execute(
                 "DELETE FROM knowledge_graph_tails WHERE last_time_ms < %s",
-                (now_ms - self.config.growth.purchase_window_ms,),
+                (newest_ms - self.config.growth.purchase_window_ms,),
             )
         return faded + weakest
 

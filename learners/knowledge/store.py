@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from psycopg.types.json import Jsonb
+
 from learners.disk import sha256_of
 from learners.knowledge import contents, tables
-from learners.knowledge.artifacts import ArtifactStore
+from learners.knowledge.artifacts import ArtifactStore, address_in
 from learners.knowledge.entry import ABOUT_PEOPLE, Entry, Kind, Lineage, Privacy, describe
 from learners.knowledge.errors import CorruptKnowledgeError, KnowledgeNotFoundError
 
@@ -116,7 +118,7 @@ class KnowledgeStore:
             if kind in ABOUT_PEOPLE:
                 content = self._without_forgotten(connection, kind, content)
                 entry = described(content)
-            self.artifacts.write(content)
+            self.write(connection, content)
             with connection.transaction():
                 tables.insert(connection, entry, searched_vectors(kind, content))
             return tables.one(connection, entry.entry_id)  # of two writers at once, the first one's row
@@ -174,16 +176,24 @@ class KnowledgeStore:
                 {"kind": kind, "task": task},
             )
 
-    def nearest(self, embedding: Sequence[float], *, k: int = 5, kind: Kind | None = None) -> list[Match]:
+    def nearest(
+        self,
+        embedding: Sequence[float],
+        *,
+        k: int = 5,
+        kind: Kind | None = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> list[Match]:
         """Return the entries whose tasks are most like this one, the most alike first.
 
         Args:
             embedding: Vector of a task, not zero. Entries with a vector of another width are no candidates.
             k: Most entries.
             kind: Only entries of this kind.
+            notes: Only entries whose lineage notes all of this.
         """
         vector = tables.as_vector(map(float, embedding))
-        values = {"vector": vector, "width": len(embedding), "kind": kind, "k": k}
+        values = {"vector": vector, "width": len(embedding), "kind": kind, "k": k, "notes": Jsonb(dict(notes or {}))}
         with tables.connect(self.postgres_url) as connection:
             found = connection.execute(
                 # CASE, because Postgres may compute the distance before it looks at the width
@@ -192,6 +202,7 @@ class KnowledgeStore:
                                              THEN embedding <=> %(vector)s::vector END AS distance
                        FROM knowledge_entries
                        WHERE embedding IS NOT NULL AND (%(kind)s::text IS NULL OR kind = %(kind)s)
+                             AND notes @> %(notes)s
                    ) AS compared WHERE distance IS NOT NULL AND distance <> 'NaN'
                    ORDER BY distance, entry_id LIMIT %(k)s""",
                 values,
@@ -233,16 +244,35 @@ class KnowledgeStore:
             ).fetchall()
         return [KeyMatch(**row) for row in found]
 
+    def write(self, connection: tables.Connection, content: bytes) -> str:
+        """Write an artifact that a row will name next; returns its address.
+
+        Args:
+            connection: From `tables.writing` or `tables.removing`, outside a transaction.
+            content: The bytes.
+
+        Raises:
+            KnowledgeWriteError: If the artifact store refuses.
+        """
+        tables.claim(connection, sha256_of(content))
+        return self.artifacts.write(content)
+
     def sweep(self, connection: tables.Connection) -> list[tuple[str, int]]:
-        """Remove every artifact that no entry names; returns names and sizes in bytes of what went.
+        """Remove what this store wrote and no entry names; returns names and sizes in bytes of what went.
+
+        What the tables know nothing of stays: they may be the wrong ones for this place.
 
         Args:
             connection: From `tables.removing`: it keeps writers out.
         """
-        named = tables.referenced(connection)
-        left = [(name, size) for name, size in self.artifacts.names() if name not in named]
+        claims, left = tables.claims(connection), []
+        for name, size in self.artifacts.names():
+            address = address_in(name)
+            if address in claims and (name != address or not claims[address]):
+                left.append((name, size))
         for name, _ in left:
             self.artifacts.remove(name)
+        tables.disclaim(connection, (address for address, named in claims.items() if not named))
         return left
 
     def _replacement(self, connection: tables.Connection, entry: Entry) -> Entry | None:

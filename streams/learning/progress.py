@@ -1,6 +1,7 @@
 """How the learner stands, for `/progress` and Prometheus; kept on the event loop, so that asking blocks nobody."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import psutil
@@ -29,6 +30,7 @@ class Progress:
         self.checkpoints = 0
         self.checkpoint_bytes = 0
         self.checkpoint_s = 0.0
+        self.knowledge: Mapping[str, int] = {}
         self.waits_for: str | None = "the start"
         self._checkpoint_at = time.monotonic()
         self._process = psutil.Process()
@@ -100,6 +102,7 @@ class Progress:
                 "bytes": self.checkpoint_bytes,
                 "took_s": round(self.checkpoint_s, 3),
             },
+            "knowledge": dict(self.knowledge),
             "rss_bytes": self._process.memory_info().rss,
             "waits_for": self.waits_for,
         }

@@ -7,20 +7,24 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks.prequential import toy_config
+from benchmarks.prequential_parts import ours
 from benchmarks.prequential_parts.datasets import DATASETS, assemble
 from benchmarks.prequential_parts.fallback import Refitted
 from benchmarks.prequential_parts.intervals import Bootstrap, gains
 from benchmarks.prequential_parts.item_knn import ItemKnn
 from benchmarks.prequential_parts.log import DAY_MS, Log
-from benchmarks.prequential_parts.ours import whole_past
+from benchmarks.prequential_parts.ours import retraining, whole_past
 from benchmarks.prequential_parts.popularity import Popularity
-from benchmarks.prequential_parts.protocol import Moment, Outcome, run
+from benchmarks.prequential_parts.protocol import Moment, Outcome, place_of, run
 from benchmarks.prequential_parts.records import Records, load_outcome, save_outcome
 from benchmarks.prequential_parts.river_models import BiasedMF, FactorizationMachine, RiverModel
+from learners.encoder import HashEncoder
 from learners.interactions import Observation
 from learners.metrics import MISSED
 from learners.model import ModelConfig
 from learners.round_input import RoundInput
+from learners.rounds import RoundResult, run_round
 
 
 def a_log(rows: Sequence[tuple[int, int, float]], *, known: int = 10, once: bool = False) -> Log:
@@ -104,6 +108,13 @@ def test_where_nobody_repeats_what_a_person_met_is_barred() -> None:
     assert run(Popularity(10), a_log(rows, once=True)).ranks["served"].tolist() == [1, 1, 1, 1]
 
 
+def test_who_diverged_misses() -> None:
+    scores = np.array([0, 1, 2, np.nan], np.float32)
+    assert place_of(scores, 3, known=4, met=None) == MISSED
+    assert place_of(scores, 2, known=4, met=None) == MISSED
+    assert place_of(scores, 1, known=3, met=None) == 2  # what is not ranked does not matter
+
+
 @pytest.mark.parametrize("make", [BiasedMF, FactorizationMachine])
 def test_scores_are_what_river_itself_predicts(make: type[RiverModel]) -> None:
     contender = make(8, factors=4, negatives=3, seed=1)
@@ -147,6 +158,43 @@ def test_retraining_learns_every_interaction_so_far_once_and_none_after() -> Non
     assert found.incumbent is None
     learned = np.bincount(found.tokens[:, 1:][found.loss_mask], minlength=items)
     assert learned.tolist() == np.bincount(dataset.log.items[:end], minlength=items).tolist()
+
+
+def test_a_stopped_retraining_does_not_train_its_finished_rounds_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, trained = DATASETS["toy"](Path(), 1_200), []
+
+    def counted(round_input: RoundInput, folder: Path) -> RoundResult:
+        trained.append(len(round_input.tokens))
+        if len(trained) == 2:
+            raise KeyboardInterrupt  # stopped in the middle of its second round
+        return run_round(round_input, folder)
+
+    monkeypatch.setattr(ours, "run_round", counted)
+
+    def retrain(keep: Path) -> Outcome:
+        return retraining(
+            dataset,
+            encoder=HashEncoder(width=16),
+            config=toy_config(),
+            epochs=1,
+            seed=0,
+            progress=lambda _done: None,
+            keep=keep,
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        retrain(tmp_path / "kept")
+    resumed = retrain(tmp_path / "kept")
+    assert len(trained) == 1 + 1 + 1  # the first round once, the second twice
+    again = retrain(tmp_path / "kept")
+    assert len(trained) == 3
+    assert (again.train_s, again.facts) == (resumed.train_s, resumed.facts)
+    assert all((again.ranks[expert] == resumed.ranks[expert]).all() for expert in again.ranks)
+    assert (resumed.ranks["shared_model"] > 0).sum() > 300
+    afresh = retrain(tmp_path / "elsewhere")
+    assert (afresh.ranks["served"] == resumed.ranks["served"]).all()
 
 
 def test_intervals_are_over_people() -> None:

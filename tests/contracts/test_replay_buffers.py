@@ -5,13 +5,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from learners.replay import POPULARITY_BANDS, StratifiedReservoir
+from learners.replay import POPULARITY_BANDS, BiasedReservoir, OutputReservoir, StratifiedReservoir
 
 CAPACITY, LENGTH = 320, 6
 
 BUFFERS: dict[str, Callable[[np.random.Generator], StratifiedReservoir]] = {
     "stratified_reservoir": lambda rng: StratifiedReservoir(capacity=CAPACITY, length=LENGTH, rng=rng),
+    "reservoir": lambda rng: StratifiedReservoir(capacity=CAPACITY, length=LENGTH, rng=rng, user_groups=1, bands=1),
+    "outputs": lambda rng: OutputReservoir(capacity=CAPACITY, length=LENGTH, outputs=2, rng=rng),
+    "biased": lambda rng: BiasedReservoir(capacity=CAPACITY, length=LENGTH, rng=rng),
 }
+UNIFORM = ["stratified_reservoir", "reservoir", "outputs"]
 
 
 @pytest.fixture(params=list(BUFFERS))
@@ -59,17 +63,44 @@ def test_asking_for_more_than_there_is_gives_all(make: Callable[[int], Stratifie
     assert sorted(buffer.sample(5)[:, -1].tolist()) == [1, 2, 3]
 
 
-def test_what_is_kept_is_spread_evenly_over_time(make: Callable[[int], StratifiedReservoir]) -> None:
+@pytest.mark.parametrize("name", UNIFORM)
+def test_what_is_kept_is_spread_evenly_over_time(name: str) -> None:
     old_share = []
     for seed in range(5):
-        buffer = make(seed)
+        buffer = BUFFERS[name](np.random.default_rng(seed))
         fill(buffer, 30 * CAPACITY)
         old_share.append(float(np.mean(buffer.sample(CAPACITY)[:, -1] <= 15 * CAPACITY)))
     assert np.mean(old_share) == pytest.approx(0.5, abs=0.06)
 
 
-def test_rare_bands_keep_their_share(make: Callable[[int], StratifiedReservoir]) -> None:
-    buffer = make(0)
+def test_a_biased_buffer_forgets_exponentially() -> None:
+    buffer = BUFFERS["biased"](np.random.default_rng(0))
+    fill(buffer, 20 * CAPACITY)
+    ages = 20 * CAPACITY - buffer.sample(CAPACITY)[:, -1]
+    for capacities in (1, 2):
+        assert np.mean(ages < capacities * CAPACITY) == pytest.approx(1 - np.exp(-capacities), abs=0.08)
+
+
+def test_outputs_stay_with_their_interaction_and_go_with_it() -> None:
+    buffer = OutputReservoir(capacity=8, length=LENGTH, outputs=2, rng=np.random.default_rng(0))
+    for item in range(1, 7):  # the model is sure of the item, and next of the one after it
+        logits = np.zeros(10, np.float32)
+        logits[[item, item + 1]] = 5, 4
+        person = "ann" if item % 2 else "bob"
+        buffer.add(person, [], item, time_ms=item, band=0, logits=None if item == 4 else logits)
+    buffer.forget("ann", until_ms=9)
+    drawn = buffer.draw(9)
+    for (*_, item), items, scores in zip(
+        drawn["tokens"].tolist(), drawn["taught_items"], drawn["taught_scores"], strict=True
+    ):
+        expected = {} if item == 4 else {item: 5.0, item + 1: 4.0}
+        assert {kept: score for kept, score in zip(items.tolist(), scores.tolist(), strict=True) if kept} == expected
+    assert sorted(drawn["tokens"][:, -1].tolist()) == [2, 4, 6]
+    assert not buffer.get_state()["taught_items"][:, 0][3:].any()
+
+
+def test_rare_bands_keep_their_share() -> None:
+    buffer = BUFFERS["stratified_reservoir"](np.random.default_rng(0))
     rng = np.random.default_rng(1)
     for time_ms in range(5_000):  # one in fifty is rare
         rare = time_ms % 50 == 0

@@ -36,6 +36,7 @@ COMMANDS = (
     ["knowledge", "export"],
     ["knowledge", "import"],
     ["knowledge", "gc"],
+    ["knowledge", "graph"],
     ["erase"],
     ["doctor"],
 )

@@ -13,8 +13,10 @@ from infra.composition import knowledge_store
 from infra.settings import leaves, load_settings
 from learners.knowledge import tables
 from learners.knowledge.entry import Lineage
+from learners.knowledge.graph import KnowledgeGraph
 from learners.knowledge.store import KnowledgeStore
 from learners.registry import Registry
+from tests.learners.graph_data import shop
 from tests.learners.knowledge_data import deposit_head, exemplars
 from tests.learners.test_registry import candidate
 
@@ -137,13 +139,28 @@ def test_gc_keeps_what_serves_and_says_so(
     )
     serving = deposit_head(store, 1, lineage=Lineage(task="sequence", model_version=1))
     old = deposit_head(store, 2, lineage=Lineage(task="sequence", model_version=7))
-    (tmp_path / "data" / "knowledge" / ".tmp-left").write_bytes(b"123")
+    left = f".tmp-{serving.sha256}-left"
+    (tmp_path / "data" / "knowledge" / left).write_bytes(b"123")
 
     assert "would go" in said(capsys, "gc", "--max-bytes", 0, "--dry-run")
     assert len(store.entries()) == 2
     shown = said(capsys, "gc", "--max-bytes", 0)
     assert old.entry_id[:12] in shown
     assert f"held: {serving.entry_id[:12]} used by release 1" in shown
-    assert "swept: .tmp-left (3 bytes)" in shown
+    assert f"swept: {left} (3 bytes)" in shown
     assert f"{serving.size_bytes} above the bound" in shown
     assert store.entries() == [serving]
+
+
+def test_the_graph_is_counted_and_asked_by_path(
+    store: KnowledgeStore, capsys: pytest.CaptureFixture[str], database_url: str
+) -> None:
+    assert "edges" in said(capsys, "graph")
+    shop(KnowledgeGraph(postgres_url=database_url))
+
+    assert re.search(r"co_purchase\D+10", said(capsys, "graph"))
+    found = said(capsys, "graph", "item:mug", "--path", "co_purchase/category")
+    assert re.search(r"category:Kitchen > Tea\D+0\.(4999|5000)\D+item:tea", found)  # half, decay aside
+    assert "path is 'likes'; expected 1 to 4 of category" in said(
+        capsys, "graph", "item:mug", "--path", "likes", code=1
+    )

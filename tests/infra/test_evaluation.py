@@ -67,3 +67,37 @@ def test_an_unknown_strategy_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     words = ["evaluate", str(events), "--catalog", str(catalog), "--data-dir", str(tmp_path), "--quiet"]
     assert run([*words, "--strategy", "magic"]) == 2
     assert "magic" in capsys.readouterr().err
+
+
+def test_strategies_are_compared_in_a_folder_of_json_markdown_and_plots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, _ in leaves():
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("ALLUVIUM_MODEL__TEXT_ENCODER", "hash")
+    monkeypatch.setenv("ALLUVIUM_LEARNING__ROUND_INTERACTIONS", "150")
+    monkeypatch.setenv("ALLUVIUM_LEARNING__EPOCHS", "1")
+    monkeypatch.setenv("ALLUVIUM_LEARNING__FIRST_EPOCHS", "1")
+    monkeypatch.setenv("ALLUVIUM_LEARNING__METRICS_WINDOW", "100")
+    monkeypatch.setenv("ALLUVIUM_GATE__WINDOW", "20")
+    rng = random.Random(1)
+    rows = [event(n, f"u{rng.randrange(9)}", f"i{rng.randrange(20)}", 1_600_000_000 + 60 * n) for n in range(350)]
+    events = write(tmp_path / "events.csv", rows)
+    catalog = write(tmp_path / "catalog.csv", [{"item_id": f"i{n}", "title": f"thing {n}"} for n in range(20)])
+    words = ["evaluate", str(events), "--catalog", str(catalog), "--data-dir", str(tmp_path / "data"), "--quiet"]
+    assert run([*words, "--strategy", "naive", "--strategy", "none", "--out", str(tmp_path / "out")]) == 0
+    report = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert list(report["strategies"]) == ["naive", "none"]
+    hits = [
+        (point["interactions"], point["count"])
+        for point in report["strategies"]["none"]["curve"]
+        if (point["expert"], point["metric"]) == ("mixture", "hit_rate_10")
+    ]
+    assert hits == [(100, 100), (200, 100), (300, 100), (350, 50)]
+    page = (tmp_path / "out" / "evaluation.md").read_text()
+    value = report["strategies"]["naive"]["metrics"]["ndcg_10"]
+    assert f"{value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]" in page
+    pytest.importorskip("matplotlib", reason="the plots extra is not installed")
+    for name in ("quality.png", "forgetting.png", "cost.png"):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+        assert f"![{name}]({name})" in page

@@ -1,13 +1,18 @@
 """Settings are read once, bounded, and a mistake is named."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from infra import configuration
+from infra.composition import learner_config
 from infra.errors import SettingsError
+from infra.setting_groups import LearningSettings
 from infra.settings import PREFIX, leaves, load_settings
+from learners.loggers import LOGGERS
+from learners.strategies import STRATEGIES
 
 
 @pytest.fixture(autouse=True)
@@ -126,3 +131,17 @@ def test_every_setting_is_described_and_every_number_bounded() -> None:
 def test_the_readme_lists_every_setting_as_it_is() -> None:
     page = configuration.README.read_text(encoding="utf-8")
     assert configuration.insert(page) == page, "run: python -m infra.configuration"
+
+
+def test_every_strategy_and_every_logger_can_be_chosen() -> None:
+    fields = LearningSettings.model_fields
+    assert get_args(fields["strategy"].annotation) == tuple(STRATEGIES)
+    assert get_args(fields["logger"].annotation) == tuple(LOGGERS)
+
+
+def test_the_chosen_strategy_and_logger_reach_the_round(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ALLUVIUM_LEARNING__STRATEGY", "ewc")
+    monkeypatch.setenv("ALLUVIUM_LEARNING__LOGGER", "tensorboard")
+    training = learner_config(load_settings(data_dir=tmp_path), text_width=8).training
+    assert (training.strategy, training.logger) == ("ewc", "tensorboard")
+    assert training.log_dir == str(tmp_path / "round-logs")

@@ -100,3 +100,13 @@ def test_a_round_may_be_run_by_somebody_else() -> None:
     report = evaluate(stream(1_500), ITEMS_LISTED, encoder=HashEncoder(width=8), config=QUICK, run=run_and_count)
     assert len(ran) == report["rounds"] >= 1
     assert [gate["round"] for gate in report["gates"]] == list(range(1, len(ran) + 1))
+
+
+def test_the_last_window_is_reported_though_it_is_not_full() -> None:
+    report = run("none", count=1_250)
+    points = [point for point in report["curve"] if (point["expert"], point["metric"]) == ("mixture", "hit_rate_10")]
+    assert report["interactions"] % QUICK.metrics_window
+    assert sum(point["count"] for point in points) == points[-1]["interactions"] == report["interactions"]
+    assert points[-1]["count"] == report["interactions"] % QUICK.metrics_window
+    mean = sum(point["value"] * point["count"] for point in points) / report["interactions"]
+    assert mean == pytest.approx(report["quality"]["mixture"]["hit_rate_10"])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from learners.knowledge import tables
 from learners.knowledge.collection import DAY_MS, Collected, CollectionConfig, collect, total_bytes
 from learners.knowledge.difference import difference
 from learners.knowledge.entry import Entry, Lineage
@@ -175,14 +176,30 @@ def test_a_dry_run_removes_nothing_and_a_real_one_sweeps_what_killed_writers_lef
     store: KnowledgeStore, tmp_path: Path
 ) -> None:
     entry = keep(store, 1)
-    for name in (".tmp-half", "0" * 64, "somebody-elses-file"):
-        (tmp_path / "artifacts" / name).write_bytes(b"12345")
+    orphan, half = head(2), f".tmp-{entry.sha256}-0a1b2c3d"
+    with tables.writing(store.postgres_url) as connection:
+        address = store.write(connection, orphan)
+    (tmp_path / "artifacts" / half).write_bytes(b"12345")
 
     assert run(store, keep_entries=0, dry_run=True).removed == (entry,)
     assert len(store.entries()) == 1
-    assert sorted(run(store, keep_entries=1).swept) == [(".tmp-half", 5), ("0" * 64, 5)]
-    assert (tmp_path / "artifacts" / "somebody-elses-file").exists()
+    assert sorted(run(store, keep_entries=1).swept) == [(half, 5), (address, len(orphan))]
+    assert run(store, keep_entries=1).swept == ()
     assert store.read(entry.entry_id)
+
+
+def test_what_the_tables_know_nothing_of_is_left_alone(
+    store: KnowledgeStore, database_url: str, tmp_path: Path
+) -> None:
+    """Tables of another installation, pointed at the wrong place, must not empty it."""
+    entry = keep(store, 1)
+    (tmp_path / "artifacts" / ".tmp-half").write_bytes(b"12345")
+    stranger = open_store(database_url, tmp_path / "artifacts")
+
+    assert run(stranger, keep_entries=0).swept == ()
+    forget(stranger, {"ada": 1})
+    assert store.read(entry.entry_id)
+    assert (tmp_path / "artifacts" / ".tmp-half").exists()
 
 
 # ---- differences

@@ -17,7 +17,7 @@ from learners.errors import (
 )
 from learners.model import ModelConfig, SharedModel
 from learners.registry import VERSIONS, Registry, ReleaseRecord
-from learners.releases import Pointer, load_release, read_pointer, save_candidate
+from learners.releases import STRATEGY, Pointer, load_kept, load_release, path_of, read_pointer, save_candidate
 
 CONFIG = ModelConfig(width=8, layers=1, heads=1, history_length=4, text_width=6, spare_rows=0, hash_buckets=1)
 
@@ -64,6 +64,25 @@ def test_versions_and_sequences_rise_and_each_release_names_its_parent(registry:
     assert second.offsets == {"0": 7}
     assert read_pointer(registry.root) == Pointer(version=2, sequence=2)
     assert load_release(second.uri, sha256=second.sha256).version == 2
+
+
+def test_what_a_strategy_keeps_goes_with_its_release_and_proves_itself(registry: Registry, tmp_path: Path) -> None:
+    save_candidate(
+        tmp_path / "candidate",
+        model=SharedModel(CONFIG, capacity=4),
+        item_matrix=torch.randn(3, 8),
+        item_ids=["", "a", "b"],
+        parent=None,
+        facts={},
+        kept={"fisher.newcomer": torch.arange(8.0)},
+    )
+    record = registry.publish(
+        tmp_path / "candidate", offsets={}, metrics={}, verdict={"passed": True}, triggered_at_ms=1
+    )
+    assert load_kept(record.uri)["fisher.newcomer"].tolist() == list(range(8))
+    (path_of(record.uri) / STRATEGY).write_bytes(b"damaged")
+    with pytest.raises(CorruptReleaseError, match=r"strategy\.safetensors"):
+        load_kept(record.uri)
 
 
 def test_a_record_stays_unpublished_until_it_is_acknowledged(registry: Registry, tmp_path: Path) -> None:
