@@ -194,9 +194,9 @@ def quality(ranks: Tensor) -> dict[str, float]:
     return {"hr_10": float(hit.double().mean()), "ndcg_10": float(gains.mean())}
 
 
-def training_rows(histories: Sequence[npt.NDArray[np.int64]]) -> Rows:
-    """Return histories as rows in which every item but the first is to be predicted."""
-    cut = [history[-(HISTORY_LENGTH + 1) :] for history in histories]
+def training_rows(histories: Sequence[npt.NDArray[np.int64]], *, length: int = HISTORY_LENGTH) -> Rows:
+    """Return histories, their last `length` + 1 items, as rows in which every item but the first is to be predicted."""
+    cut = [history[-(length + 1) :] for history in histories]
     lengths = torch.tensor([len(history) for history in cut])
     tokens = np.zeros((len(cut), max(2, int(lengths.max()))), dtype=np.int64)
     for row, history in zip(tokens, cut, strict=True):
@@ -212,6 +212,12 @@ def held_out_rows(histories: Sequence[npt.NDArray[np.int64]]) -> Rows:
     rows = training_rows(histories)
     last = torch.arange(rows.tokens.shape[1]) == rows.lengths[:, None] - 1
     return Rows(rows.tokens, last, rows.lengths, rows.weight, rows.replayed)
+
+
+def data_folder() -> Path:
+    """Where Amazon Beauty lies unless an option says otherwise."""
+    shared = Path(__file__).resolve().parents[2] / "shared" / "data"
+    return Path(os.environ.get("ALLUVIUM_DATA_DIR", shared)) / "amazon_beauty"
 
 
 def load(folder: Path, *, width: int) -> Sequences:
@@ -279,9 +285,8 @@ def table(report: dict[str, Any]) -> Table:
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    data = Path(os.environ.get("ALLUVIUM_DATA_DIR", Path(__file__).resolve().parents[2] / "shared" / "data"))
     parser = argparse.ArgumentParser(prog="alluvium bench static", description=__doc__)
-    parser.add_argument("--data", type=Path, default=data / "amazon_beauty", help="folder of the two files")
+    parser.add_argument("--data", type=Path, default=data_folder(), help="folder of the two files")
     parser.add_argument("--report", type=Path, help="write the figures as JSON")
     parser.add_argument("--toy", action="store_true", help="sixty items in a ring: does it still run?")
     parser.add_argument("--epochs", type=int, default=16)

@@ -1,6 +1,6 @@
 """The simulated shop: visits with browse, click, cart and purchase, and reactions to the rankings really published."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -8,15 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.demo.catalogue import Catalogue
+from infra.demo.conversions import COMPANION_CHANCE, GO_ON_CHANCE, Conversions, SameForAll
 from infra.demo.visitors import Visitors
 from streams.events import CatalogItem, ClickstreamEvent, Ranking
 
 ATTENTION_DECAY = 0.85  # chance to look at a place, relative to the place above it
 CLICK_LIMIT = 0.4  # chance that a visitor clicks an item among the ten wanted most, once looked at
-CART_CHANCE = 0.3
-PURCHASE_CHANCE = 0.5
-COMPANION_CHANCE = 0.3
-GO_ON_CHANCE = 0.55  # chance to look at one more product
 STEP_MS = 20_000  # mean simulated time between two events of a visit
 
 
@@ -62,6 +59,31 @@ class Traffic:
     arrivals: list[CatalogItem] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListOutcome:
+    """One list, what came of it place by place, and what the visitor wanted when it was shown.
+
+    Args:
+        visitor: Index of the visitor.
+        shown: Product indexes, by place.
+        clicked: Places clicked.
+        carted: Those of them that then went into the cart.
+        bought: Those of them that then were bought.
+        is_buyer: Whether anything was bought in the visit, found on the list or by browsing.
+        viewed: Products looked at by browsing, in order; at least one.
+        utility: What the visitor wanted, see `Visitors.utility`.
+    """
+
+    visitor: int
+    shown: tuple[int, ...]
+    clicked: tuple[int, ...]
+    carted: tuple[int, ...]
+    bought: tuple[int, ...]
+    is_buyer: bool
+    viewed: tuple[int, ...]
+    utility: NDArray[np.float64]
+
+
 @dataclass(kw_only=True)
 class _Visit:
     """A visit under way: the clock of one visitor."""
@@ -86,6 +108,8 @@ class Shop:
         visits_per_ms: Visits per simulated millisecond.
         seed: With the same rankings received at the same steps, the same seed gives the same traffic.
         places: Length of the list on the home page.
+        conversions: Who buys what was clicked; by default everybody buys everything alike.
+        observer: Told of every list, with the truth that only the simulator knows.
     """
 
     def __init__(
@@ -97,6 +121,8 @@ class Shop:
         visits_per_ms: float,
         seed: int,
         places: int = 10,
+        conversions: Conversions | None = None,
+        observer: Callable[[ListOutcome], None] = lambda _outcome: None,
     ) -> None:
         self._rng = np.random.default_rng([seed, 3])
         self._seed = seed
@@ -108,6 +134,8 @@ class Shop:
         self._visits = np.zeros(len(visitors), dtype=np.int64)
         self._visits_per_ms = visits_per_ms
         self._places = places
+        self._conversions = conversions or SameForAll()
+        self._observer = observer
         self._events_made = 0
         self.now_ms = start_ms
         self._has_opened = False
@@ -157,18 +185,42 @@ class Shop:
             end_ms=before_ms - 1,
         )
         utility = self._visitors.utility(visitor, int(start_ms))
-        for item in (*self._home_page(visit, utility), *self._browse(visit, utility)):
-            if self._rng.random() < CART_CHANCE:
-                self._record(visit, item, "cart")
-                if self._rng.random() < PURCHASE_CHANCE:
-                    self._record(visit, item, "purchase")
-                    self._visitors.owned[visitor, item] = True
-                    self._sales[item] += 1
+        shown, clicked = self._home_page(visit, utility)
+        viewed = self._browse(visit, utility)
+        found = [*(shown[place] for place in clicked), *viewed]
+        carted, bought = self._checkout(visit, found)
         self._visits[visitor] += 1
+        self._observer(
+            ListOutcome(
+                visitor=visitor,
+                shown=tuple(shown),
+                clicked=tuple(clicked),
+                carted=tuple(place for number, place in enumerate(clicked) if number in carted),
+                bought=tuple(place for number, place in enumerate(clicked) if number in bought),
+                is_buyer=bool(bought),
+                viewed=tuple(viewed),
+                utility=utility,
+            )
+        )
         return visit.events
 
-    def _home_page(self, visit: _Visit, utility: NDArray[np.float64]) -> Iterable[int]:
-        """Show a list, record what was looked at, and return what was clicked."""
+    def _checkout(self, visit: _Visit, found: Sequence[int]) -> tuple[set[int], set[int]]:
+        """Put products into the cart and buy them; returns which of `found`, by number, went how far."""
+        carted, bought = set[int](), set[int]()
+        for number, item in enumerate(found):
+            cart, purchase = self._conversions.chances(visit.visitor, item)
+            if self._rng.random() < cart:
+                carted.add(number)
+                self._record(visit, item, "cart")
+                if self._rng.random() < purchase:
+                    bought.add(number)
+                    self._record(visit, item, "purchase")
+                    self._visitors.owned[visit.visitor, item] = True
+                    self._sales[item] += 1
+        return carted, bought
+
+    def _home_page(self, visit: _Visit, utility: NDArray[np.float64]) -> tuple[Sequence[int], list[int]]:
+        """Show a list, record what was looked at, and return it with the places clicked."""
         ranking = None if self._visitors.is_control[visit.visitor] else self._rankings.get(visit.user_id)
         if ranking is None:
             shown, reasons = self._bestsellers(), None
@@ -197,9 +249,9 @@ class Shop:
                 reasons=tuple(reasons[position] for position in clicked) if reasons else (),
             )
         )
-        return [shown[position] for position in clicked]
+        return shown, clicked
 
-    def _browse(self, visit: _Visit, utility: NDArray[np.float64]) -> Iterable[int]:
+    def _browse(self, visit: _Visit, utility: NDArray[np.float64]) -> list[int]:
         """Look at products out of one's own interest, often at a companion of the one before."""
         odds = np.exp(utility - utility.max())
         odds /= odds.sum()

@@ -75,7 +75,7 @@ class Accumulation:
         Raises:
             LearnerError: If store or Postgres refuse; what was deposited before that stays.
         """
-        counts = _target_counts(round_input)
+        counts = target_counts(round_input)
         embedding = task_vector(round_input.text_vectors, counts, counts).tolist()
         entries = []
         for kind, content in [*self._contents(release, counts), *self._graph_content(record)]:
@@ -132,7 +132,7 @@ class Accumulation:
         ]
 
 
-def _target_counts(round_input: RoundInput) -> np.ndarray[Any, Any]:
+def target_counts(round_input: RoundInput) -> np.ndarray[Any, Any]:
     """How often each item was to be predicted in the round, [N]."""
     learned = round_input.tokens[:, 1:][round_input.loss_mask]
     counts: np.ndarray[Any, Any] = np.bincount(learned, minlength=len(round_input.item_ids))

@@ -84,6 +84,15 @@ class ArchiveRefusedError(LearnerError, ValueError):
         self.path, self.reason = path, reason
 
 
+class UnfitDonorError(LearnerError, ValueError):
+    """Knowledge that was to be reused does not fit the model that was to reuse it."""
+
+    def __init__(self, *, entry_id: str, names: Sequence[str]) -> None:
+        some = ", ".join(names[:3])
+        super().__init__(f"knowledge entry {entry_id} does not fit: {some} differ in name or shape")
+        self.entry_id, self.names = entry_id, tuple(names)
+
+
 class InvalidPathError(LearnerError, ValueError):
     """A path through the graph that cannot be followed."""
 

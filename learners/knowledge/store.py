@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from psycopg.types.json import Jsonb
+
 from learners.disk import sha256_of
 from learners.knowledge import contents, tables
 from learners.knowledge.artifacts import ArtifactStore, address_in
@@ -174,16 +176,24 @@ class KnowledgeStore:
                 {"kind": kind, "task": task},
             )
 
-    def nearest(self, embedding: Sequence[float], *, k: int = 5, kind: Kind | None = None) -> list[Match]:
+    def nearest(
+        self,
+        embedding: Sequence[float],
+        *,
+        k: int = 5,
+        kind: Kind | None = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> list[Match]:
         """Return the entries whose tasks are most like this one, the most alike first.
 
         Args:
             embedding: Vector of a task, not zero. Entries with a vector of another width are no candidates.
             k: Most entries.
             kind: Only entries of this kind.
+            notes: Only entries whose lineage notes all of this.
         """
         vector = tables.as_vector(map(float, embedding))
-        values = {"vector": vector, "width": len(embedding), "kind": kind, "k": k}
+        values = {"vector": vector, "width": len(embedding), "kind": kind, "k": k, "notes": Jsonb(dict(notes or {}))}
         with tables.connect(self.postgres_url) as connection:
             found = connection.execute(
                 # CASE, because Postgres may compute the distance before it looks at the width
@@ -192,6 +202,7 @@ class KnowledgeStore:
                                              THEN embedding <=> %(vector)s::vector END AS distance
                        FROM knowledge_entries
                        WHERE embedding IS NOT NULL AND (%(kind)s::text IS NULL OR kind = %(kind)s)
+                             AND notes @> %(notes)s
                    ) AS compared WHERE distance IS NOT NULL AND distance <> 'NaN'
                    ORDER BY distance, entry_id LIMIT %(k)s""",
                 values,
