@@ -34,6 +34,7 @@ class WandbLogger:
             run.log({"training/loss": loss, "training/gradient_norm": norm}, step=step)
         run.summary.update({**record.scalars(), "outcome": record.outcome})
         run.finish()
+        wandb.teardown()  # its own process writes the last of it only when it ends
 
 
 class MlflowLogger:
@@ -48,6 +49,7 @@ class MlflowLogger:
 
     def log(self, record: RoundRecord) -> None:
         """Write one round: curves by step, the rest by interactions."""
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # newer versions refuse folders otherwise
         from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415 - an optional dependency, slow to load
         from mlflow.tracking import MlflowClient  # noqa: PLC0415 - the same
 
