@@ -28,6 +28,7 @@ from benchmarks.ingest import machine
 from benchmarks.static import SEQUENCES, Sequences, data_folder, held_out_rows, load, training_rows
 from learners.model import ModelConfig, SharedModel
 from learners.round_input import RoundConfig
+from learners.strategies import strategy_named
 from learners.training import Trainer
 from learners.training_rows import Rows
 
@@ -50,7 +51,7 @@ class Size:
 
 
 FULL = Size(
-    steps=12,
+    steps=6,
     batch_rows=64,
     repeats=3,
     held_out=1_000,
@@ -183,6 +184,7 @@ def trainer(data: Sequences, size: Size, *, seed: int, negatives: int = 0, devic
         epochs=1,
         learning_rate=config.first_learning_rate,
         seed=seed,
+        strategy=strategy_named("naive"),
         teacher=None,
     )
 
