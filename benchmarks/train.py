@@ -51,7 +51,7 @@ class Size:
 
 
 FULL = Size(
-    steps=12,
+    steps=6,
     batch_rows=64,
     repeats=3,
     held_out=1_000,
@@ -185,6 +185,7 @@ def trainer(data: Sequences, size: Size, *, seed: int, negatives: int = 0, devic
         epochs=1,
         learning_rate=config.first_learning_rate,
         seed=seed,
+        strategy=strategy_named("naive"),
         teacher=None,
     )
 
