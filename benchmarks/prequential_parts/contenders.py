@@ -27,7 +27,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "item_knn": {"last": 2, "shrink": 50.0},
         "river_biased_mf": {"factors": 32, "learning_rate": 0.03, "l2": 0.01},
         "river_fm": {"factors": 32, "learning_rate": 0.06},
-        "implicit_als": {"factors": 64, "regularization": 0.01, "alpha": 1.0},
+        "implicit_als": {"factors": 64, "regularization": 10.0, "alpha": 3.0},
         "recbole_sasrec": {"epochs": 3},
     },
     "ml_100k": {
@@ -35,7 +35,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "item_knn": {"last": 10, "shrink": 100.0},
         "river_biased_mf": {"factors": 32, "learning_rate": 0.1, "l2": 0.01},
         "river_fm": {"factors": 32, "learning_rate": 0.06},
-        "implicit_als": {"factors": 64, "regularization": 0.01, "alpha": 1.0},
+        "implicit_als": {"factors": 64, "regularization": 10.0, "alpha": 3.0},
         "recbole_sasrec": {"epochs": 10},
     },
 }
