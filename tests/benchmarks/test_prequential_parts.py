@@ -14,7 +14,7 @@ from benchmarks.prequential_parts.fallback import Refitted
 from benchmarks.prequential_parts.intervals import Bootstrap, gains
 from benchmarks.prequential_parts.item_knn import ItemKnn
 from benchmarks.prequential_parts.log import DAY_MS, Log
-from benchmarks.prequential_parts.ours import retraining, whole_past
+from benchmarks.prequential_parts.ours import Stopping, retraining, whole_past
 from benchmarks.prequential_parts.popularity import Popularity
 from benchmarks.prequential_parts.protocol import Moment, Outcome, place_of, run
 from benchmarks.prequential_parts.records import Records, load_outcome, save_outcome
@@ -178,7 +178,7 @@ def test_a_stopped_retraining_does_not_train_its_finished_rounds_again(
             dataset,
             encoder=HashEncoder(width=16),
             config=toy_config(),
-            epochs=1,
+            stopping=Stopping(most=1, steps=1, least=1),
             seed=0,
             progress=lambda _done: None,
             keep=keep,
