@@ -181,7 +181,6 @@ def trainer(data: Sequences, size: Size, *, seed: int, negatives: int = 0, devic
         text_vectors=described.to(device),
         active=torch.arange(data.items, device=device) > 0,
         config=config,
-        strategy=strategy_named("naive"),
         epochs=1,
         learning_rate=config.first_learning_rate,
         seed=seed,
