@@ -67,7 +67,7 @@ class Size:
     epochs: int
 
 
-FULL = Size(train=6_000, calibrate=6_000, judge=12_000, visitors=600, nouns=10, epochs=5)
+FULL = Size(train=6_000, calibrate=4_000, judge=8_000, visitors=600, nouns=10, epochs=5)
 TOY = Size(train=300, calibrate=200, judge=300, visitors=60, nouns=2, epochs=1)
 
 
@@ -86,14 +86,14 @@ def main(arguments: list[str] | None = None) -> None:
         found.append(run_shop(size, seed=seed))
         conversion = {name: round(row["cvr_auc_all"], 4) for name, row in found[-1]["variants"].items()}
         console.print(f"shop {seed}: {conversion}", soft_wrap=True)
-    report = summary(found) | {"shops": found, "size": asdict(size), "trunk": asdict(TRUNK), "machine": machine()}
-    report["heads"] = {name: asdict(config) for name, config in VARIANTS.items()}
+        report = summary(found) | {"shops": found, "size": asdict(size), "trunk": asdict(TRUNK), "machine": machine()}
+        report["heads"] = {name: asdict(config) for name, config in VARIANTS.items()}
+        if options.report:  # after every shop, so that a run that is cut off has not run for nothing
+            options.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     for page in tables(report):
         console.print(page)
     for name, figure in report["cvr_auc_gain"].items():
         console.print(f"{name} over {ALONE}: {figure['mean']:+.4f}, 95 % {figure['low']:+.4f} to {figure['high']:+.4f}")
-    if options.report:
-        options.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def run_shop(size: Size, *, seed: int) -> dict[str, Any]:

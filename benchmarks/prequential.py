@@ -7,7 +7,6 @@ where it was. docs/prequential.md says more.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import platform
@@ -15,16 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from rich.console import Console
 
-from benchmarks.prequential_parts.contenders import CONTENDERS, Bench, Entry
+from benchmarks.prequential_parts.contenders import CONTENDERS, Bench
 from benchmarks.prequential_parts.datasets import DATASETS
 from benchmarks.prequential_parts.peers import Peers, PeerUnavailableError
 from benchmarks.prequential_parts.plot import plot
 from benchmarks.prequential_parts.protocol import Outcome
-from benchmarks.prequential_parts.records import Records
+from benchmarks.prequential_parts.records import Records, digest
 from benchmarks.prequential_parts.report import console_table, figures, markdown
 from infra.composition import TEXT_VECTORS, learner_config
 from infra.settings import Settings
@@ -115,7 +113,7 @@ def _run(
     for name in (name for name in wanted if name not in options.skip):
         entry = CONTENDERS[name]
         for seed in range(options.seeds if entry.random else 1):
-            key = f"{log.name}-{len(log)}-{name}-{seed}-{_digest(entry, bench)}"
+            key = f"{log.name}-{len(log)}-{name}-{seed}-{digest(entry.settings(bench))}"
             said = [0]
 
             def progress(done: int, name: str = name, said: list[int] = said) -> None:
@@ -136,12 +134,6 @@ def _run(
                 f"{', kept from before' if kept else ''}"
             )
     return outcomes, failed
-
-
-def _digest(entry: Entry, bench: Bench) -> str:
-    """Tell outcomes of other settings apart."""
-    said = json.dumps(msgspec.to_builtins(entry.settings(bench)), sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()[:8]
 
 
 def _text(item: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from benchmarks.ingest import machine
 from learners.errors import LearnerError
 from learners.model import ModelConfig, SharedModel
 from learners.round_input import RoundConfig
+from learners.strategies import strategy_named
 from learners.training import Trainer
 from learners.training_rows import Rows
 
@@ -113,6 +114,7 @@ def run(data: Sequences, config: ModelConfig, training: RoundConfig, *, seed: in
         epochs=training.first_epochs,
         learning_rate=training.first_learning_rate,
         seed=seed,
+        strategy=strategy_named("naive"),
         teacher=None,
         console=console,
     )

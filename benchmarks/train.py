@@ -51,7 +51,7 @@ class Size:
 
 
 FULL = Size(
-    steps=12,
+    steps=6,
     batch_rows=64,
     repeats=3,
     held_out=1_000,
@@ -181,10 +181,10 @@ def trainer(data: Sequences, size: Size, *, seed: int, negatives: int = 0, devic
         text_vectors=described.to(device),
         active=torch.arange(data.items, device=device) > 0,
         config=config,
-        strategy=strategy_named("naive"),
         epochs=1,
         learning_rate=config.first_learning_rate,
         seed=seed,
+        strategy=strategy_named("naive"),
         teacher=None,
     )
 

@@ -59,8 +59,8 @@ class RoundConfig:
         log_dir: Where it writes; needed unless `logger` is `none`.
     """
 
-    epochs: int = 4
-    first_epochs: int = 8
+    epochs: int = 2
+    first_epochs: int = 24
     batch_rows: int = 32
     learning_rate: float = 2e-3
     first_learning_rate: float = 2e-3

@@ -1,41 +1,42 @@
 """Who takes part, with which settings, and how each is run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.prequential_parts.datasets import Dataset
 from benchmarks.prequential_parts.item_knn import ItemKnn
 from benchmarks.prequential_parts.log import DAY_MS
-from benchmarks.prequential_parts.ours import continual, retraining
+from benchmarks.prequential_parts.ours import Stopping, continual, retraining
 from benchmarks.prequential_parts.peers import Peers
 from benchmarks.prequential_parts.popularity import Popularity
 from benchmarks.prequential_parts.protocol import Contender, Outcome, run
+from benchmarks.prequential_parts.records import digest
 from benchmarks.prequential_parts.river_models import BiasedMF, FactorizationMachine
 from learners.encoder import Encoder
 from learners.learner_config import LearnerConfig
 
 Progress = Callable[[int], None]
 
-RETRAINING_EPOCHS = 8
+RETRAINING_STOPS = Stopping(most=24, steps=1_500, least=8)  # its first fits train as the default's first round
 DEFAULT, RETRAINING = "default", "retraining"
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "online_retail": {
-        "popularity_recent": {"half_life_ms": 14 * DAY_MS},
-        "item_knn": {"last": 50, "shrink": 5.0},
-        "river_biased_mf": {"factors": 32, "learning_rate": 0.05, "l2": 0.01},
-        "river_fm": {"factors": 32, "learning_rate": 0.05},
-        "implicit_als": {"factors": 64, "regularization": 0.01, "alpha": 1.0},
+        "popularity_recent": {"half_life_ms": 3 * DAY_MS},
+        "item_knn": {"last": 2, "shrink": 50.0},
+        "river_biased_mf": {"factors": 32, "learning_rate": 0.03, "l2": 0.01},
+        "river_fm": {"factors": 32, "learning_rate": 0.06},
+        "implicit_als": {"factors": 64, "regularization": 10.0, "alpha": 3.0},
         "recbole_sasrec": {"epochs": 3},
     },
     "ml_100k": {
         "popularity_recent": {"half_life_ms": 14 * DAY_MS},
-        "item_knn": {"last": 50, "shrink": 5.0},
-        "river_biased_mf": {"factors": 32, "learning_rate": 0.05, "l2": 0.01},
-        "river_fm": {"factors": 32, "learning_rate": 0.05},
-        "implicit_als": {"factors": 64, "regularization": 0.01, "alpha": 1.0},
+        "item_knn": {"last": 10, "shrink": 100.0},
+        "river_biased_mf": {"factors": 32, "learning_rate": 0.1, "l2": 0.01},
+        "river_fm": {"factors": 32, "learning_rate": 0.06},
+        "implicit_als": {"factors": 64, "regularization": 10.0, "alpha": 3.0},
         "recbole_sasrec": {"epochs": 10},
     },
 }
@@ -120,11 +121,18 @@ def _retraining(bench: Bench, seed: int, progress: Progress) -> Outcome:
         bench.dataset,
         encoder=bench.encoder,
         config=bench.config,
-        epochs=RETRAINING_EPOCHS,
+        stopping=RETRAINING_STOPS,
         seed=seed,
         progress=progress,
-        keep=bench.state / f"retraining-{len(bench.dataset.log)}-{bench.dataset.log.name}-{RETRAINING_EPOCHS}-{seed}",
+        keep=bench.state
+        / f"rounds-{bench.dataset.log.name}-{len(bench.dataset.log)}-{seed}-{digest(_of_retraining(bench))}",
     )
+
+
+def _of_retraining(bench: Bench) -> Any:
+    """What a model that was trained from scratch depends on, beside the log and the seed."""
+    training = replace(bench.config.training, epochs=1, first_epochs=1)  # `RETRAINING_STOPS` says how many
+    return repr((RETRAINING_STOPS, bench.config.model, training))
 
 
 def _settings_of(name: str) -> Callable[[Bench], Any]:
@@ -178,6 +186,6 @@ CONTENDERS: dict[str, Entry] = {
         "the same network from scratch on everything, every 14 days",
         _retraining,
         random=True,
-        settings=lambda bench: (RETRAINING_EPOCHS, repr(bench.config.model), repr(bench.config.ranker)),
+        settings=lambda bench: (_of_retraining(bench), repr(bench.config.ranker)),
     ),
 }

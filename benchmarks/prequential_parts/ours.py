@@ -102,6 +102,28 @@ class Clock:
         return result, seconds
 
 
+@dataclass(frozen=True)
+class Stopping:
+    """When a training from scratch is done: fixed before it starts, so that its learning rate can fall to zero.
+
+    Args:
+        most: Epochs at most, which a short past needs ...
+        steps: ... until they take more optimizer steps than this ...
+        least: ... of which there are so many epochs in any case.
+
+    >>> [Stopping(most=24, steps=1_500, least=8).epochs(each) for each in (10, 100, 300)]
+    [24, 15, 8]
+    """
+
+    most: int
+    steps: int
+    least: int
+
+    def epochs(self, steps_per_epoch: int) -> int:
+        """Return how many epochs there are."""
+        return max(self.least, min(self.most, self.steps // max(1, steps_per_epoch)))
+
+
 def continual(
     dataset: Dataset,
     *,
@@ -120,7 +142,7 @@ def retraining(
     *,
     encoder: Encoder,
     config: LearnerConfig,
-    epochs: int,
+    stopping: Stopping,
     seed: int,
     progress: Callable[[int], None],
     keep: Path | None = None,
@@ -133,12 +155,13 @@ def retraining(
     """
 
     def everything(round_input: RoundInput) -> RoundInput:
-        return whole_past(round_input, dataset.log, int(round_input.facts["interactions"]))
+        whole = whole_past(round_input, dataset.log, int(round_input.facts["interactions"]))
+        epochs = stopping.epochs(-(-len(whole.tokens) // whole.training.batch_rows))
+        return replace(whole, training=replace(whole.training, first_epochs=epochs))
 
     config = replace(
         config,
         trigger=TriggerConfig(interactions=NEVER, interval_ms=every_ms, on_drift=False),
-        training=replace(config.training, first_epochs=epochs),
         gate=GateConfig(max_regression=1.0, max_forgetting=1.0, popularity_floor=0.0),
         shadow=ShadowConfig(interactions=0),
         newest_window=1,

@@ -14,7 +14,7 @@ from learners.metrics import MISSED, rank_of
 Floats = npt.NDArray[np.float32]
 
 REFIT_EVERY_MS = 14 * DAY_MS
-BARRED = np.float32(-np.inf)
+BARRED = np.finfo(np.float32).min
 UNSCORED = 0  # the rank where an expert did not exist yet
 
 
@@ -73,6 +73,8 @@ class Outcome:
 def place_of(scores: Floats, item: int, *, known: int, met: Indexes | None) -> int:
     """Return the item's place among all that were known, 1 is best; the lower index first among equals.
 
+    Scores that are not numbers rank nothing: whoever diverged misses, instead of winning every comparison with NaN.
+
     Args:
         scores: Of every item, [>= known].
         item: Which came.
@@ -86,6 +88,8 @@ def place_of(scores: Floats, item: int, *, known: int, met: Indexes | None) -> i
     if item >= known:
         return MISSED
     ranked = scores[1:known]
+    if not np.isfinite(ranked).all():
+        return MISSED
     if met is not None and len(met):
         if item in met:
             return MISSED

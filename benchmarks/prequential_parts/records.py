@@ -1,8 +1,10 @@
 """Finished contenders on disk, each whole or not at all, so that a stopped benchmark goes on where it was."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +25,15 @@ def load_outcome(path: Path) -> Outcome:
     with np.load(path, allow_pickle=False) as stored:
         ranks = {name.removeprefix(_RANKS): stored[name] for name in stored.files if name.startswith(_RANKS)}
         return Outcome(ranks=ranks, **json.loads(str(stored["said"])))
+
+
+def digest(settings: Any) -> str:
+    """Return a few letters that tell settings apart; anything JSON-able.
+
+    >>> digest({"factors": 32}) == digest({"factors": 32}), digest({"factors": 32}) == digest({"factors": 64})
+    (True, False)
+    """
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 class Records:

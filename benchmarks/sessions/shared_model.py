@@ -33,8 +33,9 @@ class TrainingConfig:
         max_grad_norm: Longer gradients are cut to this length.
         max_epochs: Most passes over the rows.
         least_gain: Training ends with the first pass whose mean loss is less than this share below the loss before it:
-            that of the pass before, at first that of the last update's last pass, or of knowing nothing. Nothing is set
-            aside for it: the newest sessions are worth more as lessons than as judges.
+            that of the pass before, at first that of the last update's last pass; a network that knows nothing makes
+            two passes at least. Nothing is set aside for it: the newest sessions are worth more as lessons than as
+            judges.
         stand_ins: Items that stand in for all that the rows do not hold.
         kept: Share of what an item's row had learned that is left when it is restarted from its spectral vector.
         replay: Sessions of earlier periods that are replayed at an update, at most; ADER keeps as many.
@@ -132,7 +133,7 @@ def train(
         rows: What to train on.
         config: See `TrainingConfig`.
         seed: Source of batch order, dropout and stand-ins.
-        loss_before: Of the last pass of the update before; None: that of knowing nothing, the log of the item count.
+        loss_before: Of the last pass of the update before, if there was one.
 
     Raises:
         DivergedError: If a loss is not a finite number.
@@ -145,7 +146,7 @@ def train(
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
     )
     losses: list[float] = []
-    before = math.log(model.capacity) if loss_before is None else loss_before
+    before = math.inf if loss_before is None else loss_before
     steps = 0
     model.train()
     while len(rows) and len(losses) < config.max_epochs and not settled([before, *losses], config.least_gain):
@@ -169,8 +170,8 @@ def train(
 def settled(losses: list[float], least_gain: float) -> bool:
     """Tell whether the newest pass gained too little.
 
-    >>> settled([5.0, 4.0], 0.1), settled([5.0, 4.0, 3.9], 0.1)
-    (False, True)
+    >>> settled([math.inf, 5.0], 0.1), settled([5.0, 4.0], 0.1), settled([5.0, 4.0, 3.9], 0.1)
+    (False, False, True)
     """
     return len(losses) > 1 and losses[-1] > (1 - least_gain) * losses[-2]
 

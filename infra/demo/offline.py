@@ -14,7 +14,7 @@ from learners.multitask import Visits
 from streams.events import RankedItem, Ranking
 
 PLACES = 10
-_STEP_VISITS = 150  # visits per step of the shop's clock; everybody comes at most once in a step
+_STEP_VISITS = 400  # visits per step of the shop's clock; everybody comes at most once in a step
 _MS_PER_VISIT = 1_000.0
 
 

@@ -21,15 +21,19 @@ class CovisitationConfig:
     Args:
         neighbours: M, links kept per item; the weakest makes room for a new one.
         window: Interactions back in the history that an item is linked to.
-        lag_decay: A link to one interaction further back weighs this much less, in (0, 1].
+        lag_decay: A link to one interaction further back is made this much weaker, in (0, 1].
+        near: The same for reading, where what comes next follows from the last few interactions, as in a shop's basket.
+        wide: The same for reading, where it follows from taste, as with films; the pool learns which of both to trust.
         session_gap_ms: Interactions further apart than this are not of one visit ...
         across_visits: ... and their link weighs this much less, in [0, 1].
         half_life_ms: Links fade with this half-life.
     """
 
-    neighbours: int = 48
-    window: int = 8
-    lag_decay: float = 0.5
+    neighbours: int = 96
+    window: int = 16
+    lag_decay: float = 0.8
+    near: float = 0.4
+    wide: float = 0.9
     session_gap_ms: int = 6 * HOUR_MS
     across_visits: float = 0.3
     half_life_ms: int = 90 * DAY_MS
@@ -48,7 +52,7 @@ class Covisitation:
     """Decayed co-visitation in both directions, the strongest `neighbours` links per item.
 
     The score of item j after history i_1, i_2, ... (newest first) is the sum over lags d of
-    `decay ** d * links[i_d, j] / sqrt(seen[i_d] * seen[j])`.
+    `decay ** d * links[i_d, j] / sqrt(seen[i_d] * seen[j])`; the same links are read with two decays.
 
     Args:
         config: See `CovisitationConfig`.
@@ -62,7 +66,10 @@ class Covisitation:
         self.seen = DecayedArray(half_life_ms=config.half_life_ms)
         self.links = DecayedArray(half_life_ms=config.half_life_ms, shape=(config.neighbours,))
         self.neighbours: npt.NDArray[np.int32] = np.zeros((0, config.neighbours), np.int32)  # 0: free place
-        self._lags = config.lag_decay ** np.arange(config.window, dtype=np.float32)
+        self._lags = {
+            decay: decay ** np.arange(config.window, dtype=np.float32)
+            for decay in (config.lag_decay, config.near, config.wide)
+        }
         self._rows = np.arange(config.window)
 
     def reserve(self, items: int) -> None:
@@ -78,7 +85,7 @@ class Covisitation:
         """Link an item with what came before it; returns the items whose links changed, itself included."""
         unit, seen_unit = self.links.unit(time_ms), self.seen.unit(time_ms)  # first: may begin an era
         self.seen.values[item_index] += np.float32(seen_unit)
-        recent, weights = self._recent(past, time_ms)
+        recent, weights = self._recent(past, time_ms, self.config.lag_decay)
         kept = recent != item_index
         recent, weights = recent[kept], weights[kept]
         if len(recent):
@@ -88,9 +95,16 @@ class Covisitation:
             self._link_from(item_index, recent, weights)
         return np.append(recent, item_index)
 
-    def scores(self, past: Past, now_ms: int, items: int) -> Floats | None:
-        """Return scores [items], not negative, or None where the history says nothing."""
-        recent, weights = self._recent(past, now_ms)
+    def scores(self, past: Past, now_ms: int, items: int, *, decay: float | None = None) -> Floats | None:
+        """Return scores [items], not negative, or None where the history says nothing.
+
+        Args:
+            past: The history.
+            now_ms: Moment to rank for.
+            items: N, padding included.
+            decay: `near`, the default, or `wide`.
+        """
+        recent, weights = self._recent(past, now_ms, self.config.near if decay is None else decay)
         if not len(recent):
             return None
         unit = self.seen.unit(now_ms)
@@ -110,11 +124,12 @@ class Covisitation:
         strengths[known] = self.links.values[items[known]]
         return neighbours, strengths
 
-    def _recent(self, past: Past, now_ms: int) -> tuple[Indexes, Floats]:
+    def _recent(self, past: Past, now_ms: int, decay: float) -> tuple[Indexes, Floats]:
         """Return the window of the history, newest first, and what each place in it weighs."""
+        lags = self._lags[decay]
         recent = past.items[: -self.config.window - 1 : -1]
         apart = now_ms - past.times_ms[: -self.config.window - 1 : -1] > self.config.session_gap_ms
-        weights = np.where(apart, self._lags[: len(recent)] * self.config.across_visits, self._lags[: len(recent)])
+        weights = np.where(apart, lags[: len(recent)] * self.config.across_visits, lags[: len(recent)])
         return recent, weights.astype(np.float32)
 
     def _link_to(self, rows: Indexes, item_index: int, weights: Floats) -> None:

@@ -26,6 +26,7 @@ FEATURES = (
     "met",
     "met_this_visit",
     "sequel",
+    "covisitation_wide",
 )
 REASONS = (
     "covisitation",
@@ -37,11 +38,12 @@ REASONS = (
     "repeat",
     "repeat",
     "repeat",
+    "covisitation",
 )
 COMPONENTS = {"covisitation": 0, "popularity": 2, "recency": 4, "repeat": 5}
 """What is measured as an expert of its own -> its feature."""
 
-START = np.array([0.8, 0.2, 0.0, 0.0, 0.0, 0.7, -0.8, -1.5, 0.7])  # near where they settle on a real shop's log
+START = np.array([0.7, 0.2, 0.0, 0.0, 0.0, 0.7, -0.8, -1.5, 0.7, 0.1])  # near where they settle on a real shop's log
 
 YOUNG = 10  # interactions (decayed) below which an item is young to the mixture
 
@@ -129,12 +131,8 @@ class FastMemory:
         features[1:4] = self.popularity.log_counts(now_ms, items)
         features[4] = self.popularity.log_age(now_ms, items)
         background = np.exp(features[2])
-        scores = self.covisitation.scores(past, now_ms, items)
-        share = 1.0 if scores is None else self.config.background
-        background *= np.float32(share / background.sum())
-        if scores is not None:
-            background += scores * np.float32((1 - share) / scores.sum())
-        features[0] = np.log(background)
+        for feature, decay in ((0, self.config.covisitation.near), (9, self.config.covisitation.wide)):
+            features[feature] = self._together(past, now_ms, decay, background)
         met = met_in(past, now_ms)
         features[5, met.items] = np.log(self.repeats.chances(met) * items)
         features[6, met.items] = 1
@@ -145,6 +143,16 @@ class FastMemory:
         logits = self.pool.combine(context, features)
         logits[barred] = _BARRED
         return Opinion(context, features, log_softmax(logits), met)
+
+    def _together(self, past: Past, now_ms: int, decay: float, background: Floats) -> Floats:
+        """Return log-probabilities by one reading of co-visitation, over popularity: no item is impossible."""
+        scores = self.covisitation.scores(past, now_ms, len(background), decay=decay)
+        share = 1.0 if scores is None else self.config.background
+        mixed = background * np.float32(share / background.sum())
+        if scores is not None:
+            mixed += scores * np.float32((1 - share) / scores.sum())
+        logs: Floats = np.log(mixed)
+        return logs
 
     def observe(self, item_index: int, past: Past, time_ms: int, opinion: Opinion | None) -> None:
         """Learn from one interaction, at once.

@@ -53,6 +53,14 @@ class KnowledgeUnavailableError(LearnerError, ConnectionError):
         self.retry_after_s = retry_after_s
 
 
+class KnowledgeRefusedError(LearnerError, RuntimeError):
+    """Postgres answered, and refused: a missing permission, a constraint, a value that it cannot hold."""
+
+    def __init__(self, *, cause: str) -> None:
+        super().__init__(f"Postgres refused what the knowledge store asked of it: {cause}")
+        self.cause = cause
+
+
 class VectorExtensionError(LearnerError, RuntimeError):
     """The database has no pgvector, and this user may not create it."""
 

@@ -19,7 +19,12 @@ from psycopg.types.json import Jsonb
 
 from learners.knowledge.contents import KeyedVectors
 from learners.knowledge.entry import Entry, Lineage
-from learners.knowledge.errors import KnowledgeNotFoundError, KnowledgeUnavailableError, VectorExtensionError
+from learners.knowledge.errors import (
+    KnowledgeNotFoundError,
+    KnowledgeRefusedError,
+    KnowledgeUnavailableError,
+    VectorExtensionError,
+)
 
 Connection = psycopg.Connection[dict[str, Any]]
 _RETRY_AFTER_S = 5.0
@@ -76,12 +81,15 @@ def connect(postgres_url: str) -> Iterator[Connection]:
 
     Raises:
         KnowledgeUnavailableError: If Postgres does not answer.
+        KnowledgeRefusedError: If it refuses a statement.
     """
     try:
         with psycopg.connect(postgres_url, row_factory=dict_row, connect_timeout=10, autocommit=True) as connection:
             yield connection
     except psycopg.OperationalError as error:
         raise KnowledgeUnavailableError(cause=str(error).strip(), retry_after_s=_RETRY_AFTER_S) from error
+    except psycopg.Error as error:
+        raise KnowledgeRefusedError(cause=" ".join(str(error).split())) from error
 
 
 @contextmanager

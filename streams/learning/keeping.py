@@ -13,7 +13,7 @@ import structlog
 
 from learners.errors import LearnerError
 from learners.knowledge.accumulation import Accumulation
-from learners.knowledge.errors import KnowledgeUnavailableError, VectorExtensionError
+from learners.knowledge.errors import KnowledgeUnavailableError
 from learners.knowledge.forgetting import forget
 from learners.knowledge.graph import CatalogueChange, CatalogueItem, KnowledgeGraph
 from learners.registry import ReleaseRecord
@@ -45,7 +45,7 @@ class Keeping:
         return self._graph is not None
 
     def prepare(self, cluster_id: str) -> None:
-        """Create what is missing. A database without pgvector cannot hold the store; that is said, and nothing kept.
+        """Create what is missing. Where the database cannot hold the store, that is said, and no round is kept.
 
         Args:
             cluster_id: Of the Kafka that offsets belong to.
@@ -56,7 +56,9 @@ class Keeping:
         if self._accumulation is not None:
             try:
                 self._accumulation.store.create()
-            except VectorExtensionError as error:
+            except KnowledgeUnavailableError:
+                raise
+            except LearnerError as error:  # no pgvector, no permission
                 log.warning("knowledge_not_kept", error=str(error))
                 self._accumulation = None
 

@@ -14,9 +14,9 @@ from benchmarks.prequential_parts.fallback import Refitted
 from benchmarks.prequential_parts.intervals import Bootstrap, gains
 from benchmarks.prequential_parts.item_knn import ItemKnn
 from benchmarks.prequential_parts.log import DAY_MS, Log
-from benchmarks.prequential_parts.ours import retraining, whole_past
+from benchmarks.prequential_parts.ours import Stopping, retraining, whole_past
 from benchmarks.prequential_parts.popularity import Popularity
-from benchmarks.prequential_parts.protocol import Moment, Outcome, run
+from benchmarks.prequential_parts.protocol import Moment, Outcome, place_of, run
 from benchmarks.prequential_parts.records import Records, load_outcome, save_outcome
 from benchmarks.prequential_parts.river_models import BiasedMF, FactorizationMachine, RiverModel
 from learners.encoder import HashEncoder
@@ -108,6 +108,13 @@ def test_where_nobody_repeats_what_a_person_met_is_barred() -> None:
     assert run(Popularity(10), a_log(rows, once=True)).ranks["served"].tolist() == [1, 1, 1, 1]
 
 
+def test_who_diverged_misses() -> None:
+    scores = np.array([0, 1, 2, np.nan], np.float32)
+    assert place_of(scores, 3, known=4, met=None) == MISSED
+    assert place_of(scores, 2, known=4, met=None) == MISSED
+    assert place_of(scores, 1, known=3, met=None) == 2  # what is not ranked does not matter
+
+
 @pytest.mark.parametrize("make", [BiasedMF, FactorizationMachine])
 def test_scores_are_what_river_itself_predicts(make: type[RiverModel]) -> None:
     contender = make(8, factors=4, negatives=3, seed=1)
@@ -171,7 +178,7 @@ def test_a_stopped_retraining_does_not_train_its_finished_rounds_again(
             dataset,
             encoder=HashEncoder(width=16),
             config=toy_config(),
-            epochs=1,
+            stopping=Stopping(most=1, steps=1, least=1),
             seed=0,
             progress=lambda _done: None,
             keep=keep,

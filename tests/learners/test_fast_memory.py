@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from learners.errors import InvalidModelConfigError
-from learners.fast_memory import COMPONENTS, FastMemory, FastMemoryConfig
+from learners.fast_memory import COMPONENTS, FEATURES, FastMemory, FastMemoryConfig
 from learners.fast_memory.covisitation import Covisitation, CovisitationConfig
 from learners.fast_memory.decay import DAY_MS, HOUR_MS, DecayedArray
 from learners.fast_memory.popularity import Popularity
@@ -76,7 +76,7 @@ def test_links_are_bounded_and_the_strong_survive_the_many() -> None:
 
 
 def test_an_item_is_never_its_own_neighbour_nor_twice_anothers() -> None:
-    graph = Covisitation(CovisitationConfig(neighbours=8))
+    graph = Covisitation(CovisitationConfig(neighbours=8, window=8))
     graph.reserve(20)
     rng = np.random.default_rng(0)
     for _ in range(500):
@@ -119,7 +119,7 @@ def test_repeats_learn_after_how_long_people_come_back() -> None:
 
 
 def test_a_graph_too_small_for_its_window_is_refused() -> None:
-    with pytest.raises(InvalidModelConfigError, match="neighbours is 4; expected at least window=8"):
+    with pytest.raises(InvalidModelConfigError, match="neighbours is 4; expected at least window=16"):
         CovisitationConfig(neighbours=4)
 
 
@@ -156,3 +156,39 @@ def test_fast_memory_beats_each_of_its_parts_where_all_of_them_know_something() 
         kept = Past(np.append(pasts[user].items, item)[-20:], np.append(pasts[user].times_ms, now_ms)[-20:])
         pasts[user] = kept
     assert hits["fast_memory"] > max(hits[name] for name in COMPONENTS)
+
+
+def test_one_graph_is_read_for_what_follows_and_for_taste() -> None:
+    config = CovisitationConfig()
+    graph = Covisitation(config)
+    graph.reserve(40)
+    for _ in range(3):
+        graph.observe(30, past(20), NOW_MS)  # what follows 20
+        for liked in range(1, 9):
+            graph.observe(31, past(liked), NOW_MS)  # what everybody takes who likes 1 to 8
+    history = past(1, 2, 3, 4, 5, 6, 7, 8, 20)
+    near = graph.scores(history, NOW_MS, 40)
+    wide = graph.scores(history, NOW_MS, 40, decay=config.wide)
+    assert near is not None
+    assert wide is not None
+    assert near[30] > near[31]
+    assert wide[31] > wide[30]
+
+
+def test_the_pool_learns_whether_taste_or_the_last_step_tells_more() -> None:
+    rng = np.random.default_rng(4)
+    weights = {}
+    for world in ("taste", "steps"):
+        memory, barred, walks = FastMemory(FastMemoryConfig()), np.array([0]), dict.fromkeys(range(20), 1)
+        items: dict[int, list[int]] = {person: [] for person in range(20)}
+        for step in range(3_000):
+            person, now_ms = int(rng.integers(20)), NOW_MS + step * 60_000
+            seen = past(*items[person][-20:]) if items[person] else past()
+            chosen = 1 + int(rng.integers(20)) * 2 + person % 2 if world == "taste" else walks[person] % 40 + 1
+            walks[person] = chosen
+            opinion = memory.opine(seen, now_ms, items=41, barred=barred)
+            memory.observe(chosen, seen, now_ms, opinion)
+            items[person].append(chosen)
+        learned = memory.pool.weights[-2]
+        weights[world] = learned[FEATURES.index("covisitation_wide")] - learned[FEATURES.index("covisitation")]
+    assert weights["taste"] > weights["steps"] + 0.3

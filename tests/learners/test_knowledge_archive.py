@@ -22,6 +22,7 @@ from learners.knowledge.errors import (
     CorruptKnowledgeError,
     KeyFileError,
     KnowledgeNotFoundError,
+    KnowledgeRefusedError,
     KnowledgeWriteError,
     PrivateEntryError,
 )
@@ -361,7 +362,7 @@ def test_a_row_that_cannot_be_written_takes_all_others_with_it(
         connection.execute("DELETE FROM knowledge_entries")
         connection.execute("ALTER TABLE knowledge_entries ADD CONSTRAINT no_third CHECK (task <> 'task-2')")
 
-    with pytest.raises(Exception, match="no_third"):
+    with pytest.raises(KnowledgeRefusedError, match="no_third"):
         import_archive(there, tmp_path / "a.tar", trusted=trusted, max_bytes=MOST)
     assert there.entries() == []
 

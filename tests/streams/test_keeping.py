@@ -15,7 +15,7 @@ from learners.knowledge import tables
 from learners.knowledge.accumulation import Accumulation
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.collection import CollectionConfig
-from learners.knowledge.errors import KnowledgeUnavailableError, VectorExtensionError
+from learners.knowledge.errors import KnowledgeRefusedError, KnowledgeUnavailableError, VectorExtensionError
 from learners.knowledge.graph import KnowledgeGraph
 from learners.knowledge.store import KnowledgeStore
 from learners.model import ModelConfig, SharedModel
@@ -112,8 +112,15 @@ def test_a_database_that_is_away_is_waited_for_by_whoever_calls(tmp_path: Path) 
         keeping.forget({"ada": 1})
 
 
-def test_a_database_without_pgvector_is_named_and_learning_goes_on_without_a_store(
-    database_url: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("extension", "error", "message"),
+    [
+        (False, VectorExtensionError, "install pgvector, then CREATE EXTENSION vector"),
+        (True, KnowledgeRefusedError, "permission denied for schema public"),
+    ],
+)
+def test_a_database_that_cannot_hold_the_store_is_named_and_learning_goes_on_without_one(
+    extension: bool, error: type[Exception], message: str, database_url: str, tmp_path: Path
 ) -> None:
     record, round_input = released(database_url, tmp_path)
     with psycopg.connect(database_url, autocommit=True) as connection:
@@ -121,7 +128,9 @@ def test_a_database_without_pgvector_is_named_and_learning_goes_on_without_a_sto
         connection.execute("CREATE ROLE plain LOGIN PASSWORD 'plain'")
         url = psycopg.conninfo.make_conninfo(database_url, user="plain", password="plain")
         keeping = Keeping(accumulation=accumulation(url, tmp_path))
-        with pytest.raises(VectorExtensionError, match="install pgvector, then CREATE EXTENSION vector"):
+        if extension:
+            connection.execute("CREATE EXTENSION vector")
+        with pytest.raises(error, match=message):
             accumulation(url, tmp_path).store.create()
         with structlog.testing.capture_logs() as logs:
             keeping.prepare("k")
