@@ -6,6 +6,8 @@ from typing import Any
 
 Reports = Mapping[str, Mapping[str, Any]]
 
+_FIRST: dict[str, Any] = {"color": "black", "linewidth": 2.4}
+_OTHERS: dict[str, Any] = {"color": "0.75", "linewidth": 0.8}
 HIGHLIGHTED = 8  # lines that a person can tell apart; further strategies are drawn thin and grey
 
 
@@ -48,11 +50,11 @@ def _quality(reports: Reports) -> Any:
             for point in reports[name]["curve"]
             if (point["expert"], point["metric"]) == ("mixture", "hit_rate_10")
         ]
-        grey = {"color": "0.75", "linewidth": 0.8} if name in plain else {"linewidth": 2.4 if name == first else 1.3}
-        label = None if name in plain else name
-        axes.plot(*zip(*points, strict=True), label=label, **grey) if points else None
+        label, style = (None, _OTHERS) if name in plain else (name, _FIRST if name == first else {"linewidth": 1.3})
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label, **style)
     if plain:
-        axes.plot([], [], color="0.75", linewidth=0.8, label=f"{len(plain)} others")
+        axes.plot([], [], label=f"{len(plain)} more", **_OTHERS)
     for gate in reports[first]["gates"]:
         passed = gate.get("outcome") == "passed"
         axes.plot(
