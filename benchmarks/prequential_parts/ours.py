@@ -1,5 +1,6 @@
 """Alluvium's own contenders: the real learner, its rounds in line, and full retraining in its place."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ Ranks = npt.NDArray[np.int64]
 
 EXPERTS = ("served", "shared_model", "fast_memory")
 NEVER = 2**62
-_SECONDS = "seconds.txt"
+_SECONDS = "seconds.json"
 
 
 class Ledger:
@@ -67,7 +68,7 @@ class Ledger:
 
 @dataclass(slots=True)
 class Clock:
-    """Run rounds and count their CPU seconds, everything included: training, judging, writing.
+    """Run rounds and count their CPU seconds: to the last optimizer step, and after it (judging, writing).
 
     Args:
         prepare: Changes what a round is given.
@@ -77,29 +78,36 @@ class Clock:
     prepare: Callable[[RoundInput], RoundInput] = lambda given: given
     keep: Path | None = None
     train_s: float = 0.0
+    after_s: float = 0.0
     steps: int = 0
     rounds: int = 0
 
     def __call__(self, round_input: RoundInput, folder: Path) -> RoundResult:
         """Run one round in this thread, or take it from where it was kept."""
         self.rounds += 1
-        result, seconds = self._timed(round_input, folder)
-        self.train_s += seconds
+        result, train_s, after_s = self._timed(round_input, folder)
+        self.train_s, self.after_s = self.train_s + train_s, self.after_s + after_s
         self.steps += int(result.training.get("steps", 0))
         return result
 
-    def _timed(self, round_input: RoundInput, folder: Path) -> tuple[RoundResult, float]:
+    def _timed(self, round_input: RoundInput, folder: Path) -> tuple[RoundResult, float, float]:
         kept = None if self.keep is None else self.keep / f"round-{self.rounds:04d}"
         if kept is not None and kept.exists():
-            return RoundResult.load(kept), float((kept / _SECONDS).read_text(encoding="utf-8"))
-        started = time.thread_time()
-        result = run_round(self.prepare(round_input), folder)
-        seconds = time.thread_time() - started
+            train_s, after_s = json.loads((kept / _SECONDS).read_text(encoding="utf-8"))
+            return RoundResult.load(kept), train_s, after_s
+        started = last = time.thread_time()
+
+        def beat(_step: int, _steps: int) -> None:
+            nonlocal last
+            last = time.thread_time()
+
+        result = run_round(self.prepare(round_input), folder, beat=beat)
+        train_s, after_s = last - started, time.thread_time() - last
         if kept is not None:
-            (folder / _SECONDS).write_text(str(seconds), encoding="utf-8")
+            (folder / _SECONDS).write_text(json.dumps([train_s, after_s]), encoding="utf-8")
             with whole_directory(kept) as target:
                 shutil.copytree(folder, target, dirs_exist_ok=True)
-        return result, seconds
+        return result, train_s, after_s
 
 
 @dataclass(frozen=True)
@@ -208,6 +216,7 @@ def _outcome(dataset: Dataset, clock: Clock, **given: Any) -> Outcome:
     facts = {
         "rounds": clock.rounds,
         "steps": clock.steps,
+        "judging_s": clock.after_s,
         "releases": report["releases"],
         "rollbacks": report["rollbacks"],
         "refused": sum(gate.get("outcome") == "refused" for gate in report["gates"]),

@@ -51,6 +51,7 @@ def figures(log: Log, outcomes: Outcomes, *, draws: int) -> dict[str, Any]:
         report["claims"] = claims(report)
     if {DEFAULT, RETRAINING} <= set(outcomes):
         report["training_share"] = report["train_s"][DEFAULT] / max(1e-9, report["train_s"][RETRAINING])
+        report["rounds_share"] = _rounds_s(outcomes[DEFAULT]) / max(1e-9, _rounds_s(outcomes[RETRAINING]))
     return report
 
 
@@ -68,6 +69,11 @@ def claims(report: Mapping[str, Any]) -> dict[str, Any]:
         share = seconds[DEFAULT] / max(1e-9, seconds[RETRAINING])
         found[f"at most {MOST_TRAINING_SHARE:.0%} of retraining's training seconds"] = share <= MOST_TRAINING_SHARE
     return found
+
+
+def _rounds_s(seeds: Sequence[Outcome]) -> float:
+    """Return the mean seconds of all rounds, judging and writing included."""
+    return float(np.mean([seed.train_s + seed.facts.get("judging_s", 0.0) for seed in seeds]))
 
 
 def _contender(bootstrap: Bootstrap, name: str, seeds: Sequence[Outcome]) -> dict[str, Any]:
@@ -176,7 +182,8 @@ def markdown(reports: Mapping[str, Mapping[str, Any]]) -> str:
             parts.append(f"- {claim}: {'holds' if holds else 'does NOT hold'}")
         parts += [f"- {line}" for line in shared_lines(report)]
         if (share := report.get("training_share")) is not None:
-            parts.append(f"- training seconds, default / retraining: {share:.1%}")
+            whole = report["rounds_share"]
+            parts.append(f"- training seconds, default / retraining: {share:.1%}; with judging and writing {whole:.1%}")
         parts += [f"- {name} did not run: {cause}" for name, cause in report.get("failed", {}).items()]
         parts.append("")
     return "\n".join(parts)

@@ -25,6 +25,7 @@ from learners.metrics import MISSED
 from learners.model import ModelConfig
 from learners.round_input import RoundInput
 from learners.rounds import RoundResult, run_round
+from learners.training import Beat
 
 
 def a_log(rows: Sequence[tuple[int, int, float]], *, known: int = 10, once: bool = False) -> Log:
@@ -165,11 +166,11 @@ def test_a_stopped_retraining_does_not_train_its_finished_rounds_again(
 ) -> None:
     dataset, trained = DATASETS["toy"](Path(), 1_200), []
 
-    def counted(round_input: RoundInput, folder: Path) -> RoundResult:
+    def counted(round_input: RoundInput, folder: Path, *, beat: Beat) -> RoundResult:
         trained.append(len(round_input.tokens))
         if len(trained) == 2:
             raise KeyboardInterrupt  # stopped in the middle of its second round
-        return run_round(round_input, folder)
+        return run_round(round_input, folder, beat=beat)
 
     monkeypatch.setattr(ours, "run_round", counted)
 
