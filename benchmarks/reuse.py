@@ -111,7 +111,7 @@ def figures(markets: Sequence[Market], found: Mapping[str, list[list[dict[str, A
         markets: In the order of the table.
         found: Market -> rows of `run_market`, a list each seed.
     """
-    each = {}
+    each: dict[str, dict[str, Any]] = {}
     for market in markets:
         seeds = found[market.name]
         curve = [

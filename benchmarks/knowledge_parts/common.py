@@ -87,7 +87,7 @@ def two_stores(folder: Path) -> Iterator[tuple[KnowledgeStore, KnowledgeStore]]:
         stores = []
         for name in ("right", "wrong"):
             with psycopg.connect(server.url, autocommit=True) as connection:
-                connection.execute(f"CREATE DATABASE bench_{name} TEMPLATE template0")  # type: ignore[call-overload]
+                connection.execute(f"CREATE DATABASE bench_{name} TEMPLATE template0")
             artifacts = ArtifactStore((folder / name).absolute().as_uri())
             store = KnowledgeStore(postgres_url=f"{base}/bench_{name}", artifacts=artifacts)
             store.create()
