@@ -1,6 +1,5 @@
 """What a peer that is only refitted serves where its model knows nothing: popularity, counted at once."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from benchmarks.prequential_parts.protocol import Moment
 Floats = npt.NDArray[np.float32]
 
 
-class Refitted(ABC):
+class Refitted:
     """Half a contender: whoever has a history is ranked by the last fit, everybody else by popularity.
 
     Before the first fit everybody is. A block of moments shares one call of the model, which does not change within
@@ -50,13 +49,13 @@ class Refitted(ABC):
         """Count it; the model itself waits for the next fit."""
         self._counts[item] += 1
 
-    @abstractmethod
     def fit(self, past: Log) -> None:
         """Learn a model of items below `fitted` from everything so far."""
+        raise NotImplementedError
 
-    @abstractmethod
     def predict(self, users: list[int], histories: list[npt.NDArray[np.int32]]) -> Floats:
         """Return the model's scores for people with a history, [len(users), <= fitted]."""
+        raise NotImplementedError
 
 
 def counts_matrix(rows: Sequence[npt.NDArray[Any]], items: int) -> Any:

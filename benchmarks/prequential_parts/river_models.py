@@ -4,7 +4,6 @@ river predicts one pair at a time, which for a whole catalogue costs tens of mil
 computed at once from a copy of the model's own parameters, of which only those that were just learned are renewed.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from benchmarks.prequential_parts.protocol import Moment
 Floats = npt.NDArray[np.float32]
 
 
-class RiverModel(ABC):
+class RiverModel:
     """Rank by a model of river that was taught 1 for what happened and 0 for items drawn at random.
 
     Args:
@@ -52,17 +51,16 @@ class RiverModel(ABC):
         """Return what the model predicts, up to what is the same for all items, [len(moments), N]."""
         return np.stack([self.biases + self.latents @ self._reader(moment) for moment in moments]).astype(np.float32)
 
-    @abstractmethod
     def _teach(self, moment: Moment, item: int, answer: int) -> None:
-        """Teach the model that an item was taken (1) or not (0)."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _parameters(self, item: int) -> tuple[float, npt.NDArray[np.float64]]:
         """Return an item's bias and latent vector."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _reader(self, moment: Moment) -> npt.NDArray[np.float64]:
         """Return what the items' latent vectors are multiplied by."""
+        raise NotImplementedError
 
 
 class BiasedMF(RiverModel):
