@@ -117,9 +117,6 @@ class ContextPool:
         return {name: pool.get_state() for name, pool in zip(_TABLES, self._pools, strict=True)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        if "weights" in state:  # a checkpoint of 0.1.0: one table
-            self.people.set_state(state)
-            return
         for name, pool in zip(_TABLES, self._pools, strict=True):
             pool.set_state(state[name])
 

@@ -169,7 +169,7 @@ class Examiner:
             predecessor: The release of the version in `state`; None if it is gone, which ends the comparison.
         """
         self.quality.set_state(state["quality"])
-        self._met = np.array(state.get("met", ()), np.int32)  # checkpoints of 0.1.0 have none
+        self._met = np.array(state["met"], np.int32)
         self.watch.set_state(state["watch"])
         self.compare_with(predecessor)
         if self.shadow is not None:

@@ -11,6 +11,7 @@ from learners.buffers import stored_in
 from learners.catalog import Catalog
 from learners.checkpoint import load_state, save_state
 from learners.drift import DriftEvent
+from learners.errors import CorruptCheckpointError
 from learners.examiner import Examiner, Seen
 from learners.fast_memory.wire import ExpertUpdate, full_copy, take_updates
 from learners.histories import Histories, Past
@@ -31,6 +32,7 @@ from learners.triggers import Trigger, Triggers
 Floats = npt.NDArray[np.float32]
 
 _BANDS_EVERY = 1_000  # interactions between two looks at what is popular
+_FORMAT = 2  # of the state; another one is not read
 
 __all__ = ["Learner", "LearnerConfig"]
 
@@ -316,7 +318,7 @@ class Learner:
     def get_state(self) -> dict[str, Any]:
         """Return everything but catalogue entries' texts and the releases' weights, which live elsewhere."""
         return {
-            "format": 1,
+            "format": _FORMAT,
             "interactions": self.interactions,
             "rounds": self.rounds,
             "catalog": self.catalog.get_state(),
@@ -387,11 +389,12 @@ class Learner:
             release_of: Loads a release by its version; None where it is gone.
 
         Raises:
-            CorruptCheckpointError: If the files cannot be read.
+            CorruptCheckpointError: If the files cannot be read, or are of another format.
         """
-        state = load_state(folder)
-        if state is None:
+        if (state := load_state(folder)) is None:
             return None
+        if (found := state["learner"]["format"]) != _FORMAT:
+            raise CorruptCheckpointError(path=folder, cause=f"its format is {found}, expected {_FORMAT}")
         self.set_state(state["learner"], release_of=release_of)
         extra: dict[str, Any] = state["extra"]
         return extra

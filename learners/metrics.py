@@ -230,8 +230,7 @@ class PrequentialMetrics:
     def set_state(self, state: dict[str, Any]) -> None:
         """Become what `get_state` described."""
         self.interactions = state["interactions"]
-        if "regret" in state:  # checkpoints of 0.1.0 have none
-            self.regret.set_state(state["regret"])
+        self.regret.set_state(state["regret"])
         self._sums = {}
         for name, (window, total, count, total_count) in state["sums"].items():
             sums = self._sums[name] = Sums()

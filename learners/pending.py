@@ -190,8 +190,7 @@ class Pending:
         self._newest.extend(_case(values) for values in state["newest"])
         self._frozen = [_case(values) for values in state["frozen"]]
         self._frozen_seen = state["frozen_seen"]
-        if "lessons" in state:  # checkpoints of 0.1.0 have none
-            self.lessons.set_state(state["lessons"])
+        self.lessons.set_state(state["lessons"])
 
 
 def cut(before: list[int], items: list[int], *, length: int) -> list[tuple[list[int], int]]:

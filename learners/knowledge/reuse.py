@@ -37,13 +37,17 @@ class TrialConfig:
         donors: Most entries tried; the most alike first.
         epochs: Of every trial, from scratch or not; at least 1.
         window_share: Part of the newest window that judges trials, its oldest part; the gate has all of it later.
-        least_gain: NDCG@10 that a donor must be above a start from scratch.
+        least_gain: NDCG@10 that a donor must be above a start from scratch ...
+        noise: ... and standard errors of that difference beyond it, at most sqrt((a (1 - a) + b (1 - b)) / targets) for
+            two means of figures in [0, 1] (Bhatia & Davis). Any weights of a trained size learn a little faster
+            than small random ones at first: a few trial targets cannot tell that from knowledge, 1 can.
     """
 
     donors: int = 3
     epochs: int = 2
     window_share: float = 0.5
     least_gain: float = 0.0
+    noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +101,7 @@ def choose_start(
     counts = target_counts(round_input)
     vector = task_vector(round_input.text_vectors, counts, counts).tolist()
     trials = [Trial(entry_id=None, similarity=None, ndcg_10=_try(round_input, None, config))]
-    best, start = trials[0].ndcg_10 + config.least_gain, None
+    scratch, best, start = trials[0].ndcg_10, trials[0].ndcg_10, None
     for match in store.nearest(vector, k=config.donors, kind="adapter", notes={"encoder": encoder}):
         entry_id, directory = match.entry.entry_id, folder / match.entry.entry_id
         try:
@@ -106,7 +110,7 @@ def choose_start(
         except LearnerError as error:  # damaged, of another shape, diverged: it is no candidate
             trial = Trial(entry_id=entry_id, similarity=match.similarity, ndcg_10=float("-inf"), refused=str(error))
         trials.append(trial)
-        if trial.ndcg_10 > best:
+        if trial.ndcg_10 > max(best, scratch + _margin(scratch, trial.ndcg_10, round_input, config)):
             best, start = trial.ndcg_10, directory
     return Choice(entry_id=None if start is None else start.name, start=start, trials=tuple(trials))
 
@@ -165,9 +169,20 @@ def load_trunk(model: SharedModel, trunk: dict[str, Tensor], *, entry_id: str) -
     model.load_state_dict(trunk, strict=False)
 
 
+def _margin(scratch: float, donor: float, round_input: RoundInput, config: TrialConfig) -> float:
+    """Return how far a donor must be above a start from scratch."""
+    spread = max(0.0, scratch * (1 - scratch)) + max(0.0, donor * (1 - donor))
+    return float(config.least_gain + config.noise * np.sqrt(spread / _judged(round_input, config)))
+
+
+def _judged(round_input: RoundInput, config: TrialConfig) -> int:
+    """Return how many targets judge a trial."""
+    return max(1, round(config.window_share * len(round_input.newest_targets)))
+
+
 def _try(round_input: RoundInput, start: Path | None, config: TrialConfig) -> float:
     """Return NDCG@10 after a short training from a start."""
-    judged = max(1, round(config.window_share * len(round_input.newest_targets)))
+    judged = _judged(round_input, config)
     training = _as_first(replace(round_input.training, first_epochs=config.epochs, validation_share=0.0))
     trial = replace(
         round_input,

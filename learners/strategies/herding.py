@@ -21,8 +21,8 @@ def herd(
         rng: Breaks ties between labels.
 
     >>> features = np.array([[0.0], [1.0], [2.0], [9.0]], np.float32)
-    >>> herd(features, np.array([3, 3, 3, 7]), count=2, rng=np.random.default_rng(0)).tolist()
-    [1, 3]
+    >>> herd(features, np.array([3, 3, 3, 7]), count=3, rng=np.random.default_rng(0)).tolist()
+    [0, 1, 3]
 
     Source: Mi et al., "ADER", RecSys 2020, algorithm 1; Welling, "Herding Dynamical Weights to Learn", ICML 2009.
     """
@@ -36,8 +36,8 @@ def herd(
 def _shares(counts: npt.NDArray[np.integer[Any]], *, count: int, rng: np.random.Generator) -> list[int]:
     """Divide `count` places among groups in proportion to their size.
 
-    >>> _shares(np.array([6, 3, 1]), count=5, rng=np.random.default_rng(0))
-    [3, 2, 0]
+    >>> _shares(np.array([7, 2, 1]), count=3, rng=np.random.default_rng(0))
+    [2, 1, 0]
     """
     if not counts.sum():
         return []

@@ -26,16 +26,17 @@ def shop(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_command_runs_at_toy_size_and_goes_on_where_it_was(tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "infra.cli", "bench", "ader", "--toy", "--device", "cpu",
         "--state", str(tmp_path / "state"), "--retrain-updates", "1,2",
     ]  # fmt: skip
-    subprocess.run([*command, "--updates", "2"], check=True, timeout=120)
+    subprocess.run([*command, "--updates", "2"], check=True, timeout=280)
     report, page = tmp_path / "out" / "report.json", tmp_path / "out" / "page.md"
     files = ["--report", str(report), "--markdown", str(page)]
     done = subprocess.run(
-        [*command, "--seeds", "2", "--ablate", *files], check=True, timeout=120, capture_output=True, text=True
+        [*command, "--seeds", "2", "--ablate", *files], check=True, timeout=280, capture_output=True, text=True
     )
     main_part = done.stderr.split("ablation:")[0]
     assert "seed 0 update 2" not in main_part  # it was kept

@@ -66,18 +66,20 @@ def new_market(*, rows: int = 12, named: str = "new") -> RoundInput:
     return replace(small, item_ids=["", *(f"{named}-{number}" for number in range(1, len(small.item_ids)))])
 
 
-def shuffled(store: KnowledgeStore, entry: Entry) -> Entry:
-    """The same knowledge with every tensor's numbers in another order, and its rightful entry gone."""
+def shuffled(store: KnowledgeStore, entry: Entry, *, encoder: str) -> Entry:
+    """The same knowledge with every tensor's numbers in another order, told apart by the encoder that it names."""
     generator = torch.Generator().manual_seed(0)
     mixed = {
         name: value.flatten()[torch.randperm(value.numel(), generator=generator)].view_as(value)
-        for name, value in decode_tensors(store.read(entry.entry_id)).items()
+        for name, value in sorted(
+            decode_tensors(store.read(entry.entry_id)).items()
+        )  # files keep no order of their own
     }
     return store.deposit(
         encode_tensors(mixed),
         kind="adapter",
         privacy="shop",
-        lineage=replace(entry.lineage, task="shuffled"),
+        lineage=replace(entry.lineage, task="shuffled", notes={**entry.lineage.notes, "encoder": encoder}),
         embedding=entry.embedding,
     )
 
@@ -104,18 +106,20 @@ def test_a_market_like_one_that_was_learned_starts_far_above_from_scratch(
 def test_a_wrong_donor_loses_its_trial_and_the_market_starts_from_scratch(
     store: KnowledgeStore, taught: tuple[RoundInput, Path], tmp_path: Path
 ) -> None:
-    wrong = shuffled(store, keep(store, taught))
-    market = new_market(rows=60)
+    right = keep(store, taught)
+    beside, wrong = (shuffled(store, right, encoder=encoder) for encoder in ("hash", "another"))
+    market, config = new_market(rows=60), TrialConfig(donors=5, epochs=4, noise=1.0)
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    both.mkdir()
+    alone.mkdir()
 
-    choice = choose_start(
-        store, market, tmp_path, encoder="hash", config=TrialConfig(donors=5, epochs=4, least_gain=0.01)
-    )
+    choice = choose_start(store, market, both, encoder="hash", config=config)
+    assert {trial.entry_id for trial in choice.trials} == {None, right.entry_id, beside.entry_id}
+    assert choice.entry_id == right.entry_id
 
-    by_donor = {trial.entry_id: trial.ndcg_10 for trial in choice.trials}
-    assert by_donor[wrong.entry_id] < by_donor[None]
-    assert choice.entry_id not in (None, wrong.entry_id)  # the rightful donor is there, too
-    with_only_wrong = [trial for trial in choice.trials if trial.entry_id in (None, wrong.entry_id)]
-    assert max(with_only_wrong, key=lambda trial: trial.ndcg_10).entry_id is None
+    choice = choose_start(store, market, alone, encoder="another", config=config)  # only the wrong one fits that
+    assert {trial.entry_id for trial in choice.trials} == {None, wrong.entry_id}
+    assert (choice.entry_id, choice.start) == (None, None)
 
 
 def test_where_nothing_fits_the_start_is_from_scratch_and_reasons_are_given(

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from learners.checkpoint import save_state
+from learners.errors import CorruptCheckpointError
 from learners.interactions import Observation, is_target
 from learners.learner import Learner, LearnerConfig
 from learners.metrics import MetricValue
@@ -85,6 +87,13 @@ def test_a_run_that_was_killed_and_restored_is_identical_to_the_bit(
 
 def test_there_is_nothing_to_load_before_the_first_checkpoint(tmp_path: Path) -> None:
     assert learner().load(tmp_path / "none", release_of=release) is None
+
+
+def test_a_checkpoint_of_another_format_is_refused_by_its_name(tmp_path: Path) -> None:
+    state = learner().get_state() | {"format": 1}
+    save_state(tmp_path / "state", {"learner": state, "extra": {}})
+    with pytest.raises(CorruptCheckpointError, match="its format is 1, expected 2"):
+        learner().load(tmp_path / "state", release_of=release)
 
 
 def test_a_newer_checkpoint_replaces_the_older_one(tmp_path: Path) -> None:
