@@ -37,12 +37,12 @@ class Plan:
     """How far to train from a start.
 
     Args:
-        epochs: 0 leaves it as it is.
-        rate: Learning rate, in shares of a first round's.
+        epochs: 0 leaves it as it is; None: as many as a first round's.
+        rate: Learning rate, in shares of a first round's; above 0.
     """
 
-    epochs: int
-    rate: float
+    epochs: int | None = None
+    rate: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class TrialConfig:
     window_share: float = 0.5
     least_gain: float = 0.0
     noise: float = 0.0
-    plans: tuple[Plan, ...] = (Plan(epochs=0, rate=1.0), Plan(epochs=2, rate=1.0), Plan(epochs=24, rate=0.1))
+    plans: tuple[Plan, ...] = (Plan(epochs=0), Plan(rate=0.1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,12 +186,12 @@ def _planned(trying: "_Trying", winner: Donor, start: Path, trials: Sequence[Tri
     entry_id = winner.entry.entry_id
     if not trying.config.plans:
         return Choice(entry_id=entry_id, start=start, trials=tuple(trials), parents=winner.parents)
-    whole = Plan(epochs=trying.round_input.training.first_epochs, rate=1.0)
-    scratch = trying.trial(None, None, whole)
-    planned = [trying.trial(winner, start, plan) for plan in (whole, *trying.config.plans) if plan != trying.short]
+    scratch = trying.trial(None, None, Plan())
     known = trying.described(winner, trying.short, shortly)
-    best = max([*planned, known], key=lambda trial: trial.ndcg_10)  # of equals the longest: it is first
-    found = tuple(trials), (scratch, *planned, known)
+    planned = [trying.trial(winner, start, plan) for plan in (*trying.config.plans, Plan())]
+    planned = sorted([known, *planned], key=lambda trial: trial.epochs * trial.learning_rate)
+    best = max(planned, key=lambda trial: trial.ndcg_10)  # of equals the first, which moves the donor least
+    found = tuple(trials), (scratch, *planned)
     if scratch.ndcg_10 > best.ndcg_10:
         return Choice(entry_id=None, start=None, trials=found[0], planned=found[1])
     return Choice(
@@ -279,7 +279,7 @@ class _Trying:
     def __init__(self, round_input: RoundInput, config: TrialConfig, beat: Beat) -> None:
         self.config, self._beat = config, beat
         self.judged = max(1, round(config.window_share * len(round_input.newest_targets)))
-        self.short = Plan(epochs=config.epochs, rate=1.0)
+        self.short = Plan(epochs=config.epochs)
         self.round_input = replace(
             round_input,
             incumbent=None,
@@ -305,7 +305,7 @@ class _Trying:
     def trial(self, donor: Donor | None, start: Path | None, plan: Plan) -> Trial:
         """Return NDCG@10 after a training by plan."""
         training = self._training(plan)
-        if start is not None and not plan.epochs:
+        if start is not None and not training.first_epochs:
             verdict = judge_releases(load_release(start), None, self.round_input)
             return self.described(donor, plan, verdict.evidence["candidate"].get("newest", {}).get("ndcg_10", 0.0))
         with tempfile.TemporaryDirectory() as folder:
@@ -319,8 +319,8 @@ class _Trying:
             entry_id=None if donor is None else donor.entry.entry_id,
             similarity=None if donor is None else donor.similarity,
             ndcg_10=ndcg_10,
-            epochs=plan.epochs,
-            learning_rate=plan.rate * self.round_input.training.first_learning_rate,
+            epochs=self._training(plan).first_epochs,
+            learning_rate=self._training(plan).first_learning_rate,
         )
 
     def margin(self, scratch: float, donor: float) -> float:
@@ -330,11 +330,10 @@ class _Trying:
 
     def _training(self, plan: Plan) -> RoundConfig:
         training = self.round_input.training
-        rate = plan.rate * training.first_learning_rate
         return replace(
             training,
-            first_epochs=plan.epochs,
-            first_learning_rate=rate or training.first_learning_rate,
+            first_epochs=training.first_epochs if plan.epochs is None else plan.epochs,
+            first_learning_rate=plan.rate * training.first_learning_rate,
             validation_share=0.0,
             logger="none",
         )

@@ -156,7 +156,7 @@ def test_a_donor_that_training_would_wear_off_serves_as_it_is(
     donor = donor_of(store, keep(store, taught), 0.9)
     few = new_market(rows=4)
     misleading = replace(few, item_ids=taught[0].item_ids, training=replace(few.training, first_learning_rate=0.1))
-    choice = choose([donor], misleading, tmp_path, TrialConfig(plans=(Plan(epochs=0, rate=1.0),)))
+    choice = choose([donor], misleading, tmp_path, TrialConfig(plans=(Plan(epochs=0),)))
 
     assert choice.entry_id == donor.entry.entry_id
     whole, untouched = (
