@@ -88,8 +88,9 @@ class Strategy:
         """Return the text vectors that a step sees, [n, T]."""
         return vectors
 
-    def weights(self, rows: "Rows") -> Tensor:
+    def weights(self, trainer: "Trainer", rows: "Rows") -> Tensor:
         """Return how much each row's own targets count, [M]."""
+        del trainer
         return rows.weight
 
     def penalty(self, trainer: "Trainer", scored: "Scored") -> Tensor | None:
