@@ -188,6 +188,7 @@ class KnowledgeSettings(Group):
     """What outlives models, and where it lies."""
 
     accumulate: bool = Field(default=True, description="keep what each released round learned")
+    reuse: int = Field(3, ge=0, le=20, description="most kept entries tried as a first round's start; 0: from scratch")
     task: str = Field("sequence", pattern=r"^[\w.:/@+-]{1,200}$", description="names the task that entries are of")
     graph: bool = Field(default=False, description="grow the knowledge graph from catalogue and stream")
     graph_half_life_days: float = Field(30, gt=0, le=36_500, description="a learned edge halves in this time")
