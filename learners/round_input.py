@@ -24,7 +24,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "loss": get_args(Loss),
     "sampling": get_args(Sampling),
 }
-_COUNTS = ("epochs", "first_epochs", "batch_rows", "first_batch_rows", "sampled_negatives", "patience", "threads")
 _ARRAYS, _FACTS = "arrays.npz", "round.json"
 _PATHS = ("incumbent", "start", "donors")
 _EXTRA = "extra."
@@ -36,13 +35,9 @@ class RoundConfig:
 
     Args:
         epochs: Most passes over the rows of a fine-tuning round; at least 1.
-<<<<<<< HEAD
         first_epochs: The same for a first round; 0 leaves what it starts from as it is.
-        batch_rows: Histories per optimizer step; at least 1.
-=======
-        first_epochs: The same for a round that starts from scratch.
         batch_rows: Histories per optimizer step of a fine-tuning round; at least 1.
-        first_batch_rows: The same for a round that starts from scratch.
+        first_batch_rows: The same for a first round.
         learning_rate: eta_0 of AdamW, above 0.
         first_learning_rate: The same for a first round.
         schedule: `constant`, `cosine` (to zero over the epochs) or `inverse` (eta_0 / (1 + lambda * step)).
@@ -93,14 +88,7 @@ class RoundConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
-        for name in (
-            "epochs",
-            "batch_rows",
-            "first_batch_rows",
-            "sampled_negatives",
-            "patience",
-            "threads",
-        ):
+        for name in ("epochs", "batch_rows", "first_batch_rows", "sampled_negatives", "patience", "threads"):
             if getattr(self, name) < 1:
                 raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="at least 1")
         if self.first_epochs < 0:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.knowledge_parts.fusions import Seed
 from benchmarks.knowledge_parts.log import Indexes
 from learners.knowledge.distillation import AdaptiveWeights, mixed_targets
+from learners.knowledge.sharing import Member
 
 TOP = 10
 
@@ -30,7 +30,7 @@ class Opinions:
     true: Tensor
 
     @classmethod
-    def of(cls, seeds: Sequence[Seed], histories: Indexes, targets: Indexes, sells: Tensor) -> "Opinions":
+    def of(cls, seeds: Sequence[Member], histories: Indexes, targets: Indexes, sells: Tensor) -> "Opinions":
         """Ask the models about histories, [W, L], over the items that are sold, bool [N]."""
         columns = sells.nonzero()[:, 0]
         logits = [
@@ -38,7 +38,7 @@ class Opinions:
             for seed in seeds
         ]
         true = torch.searchsorted(columns, torch.from_numpy(targets).long())
-        return cls(logits, [seed.sells[columns] for seed in seeds], true)
+        return cls(logits, [seed.knows[columns] for seed in seeds], true)
 
     def __len__(self) -> int:
         """W."""
