@@ -63,9 +63,9 @@ class RoundConfig:
 
     epochs: int = 2
     first_epochs: int = 24
-    batch_rows: int = 16
+    batch_rows: int = 8
     first_batch_rows: int = 32
-    learning_rate: float = 4e-3
+    learning_rate: float = 3e-3
     first_learning_rate: float = 2e-3
     schedule: Schedule = "cosine"
     schedule_decay: float = 0.01
