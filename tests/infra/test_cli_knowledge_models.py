@@ -33,7 +33,7 @@ SMALL = {
     "MODEL__SPARE_ROWS": "0",
     "MODEL__DROPOUT": "0",
     "MODEL__TEXT_ENCODER": "hash",
-    "LEARNING__FIRST_EPOCHS": "12",
+    "LEARNING__FIRST_EPOCHS": "8",
     "LEARNING__BATCH_ROWS": "16",
     "GATE__POPULARITY_FLOOR": "0",
 }
@@ -71,7 +71,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> list[Taught]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         small(monkeypatch, folder)
         for seed, name in enumerate(("one", "other"), start=1):
-            log, catalog = market(folder, name, people=40, seed=seed)
+            log, catalog = market(folder, name, people=24, seed=seed)
             (round_input,) = read_markets([log], [catalog], load_settings())
             (folder / name).mkdir()
             run_round(round_input, folder / name)
@@ -128,7 +128,7 @@ def test_a_market_starts_from_the_nearest_entry_and_says_what_was_tried(
     trials = {trial["entry_id"]: trial for trial in report["start"]["trials"]}
     assert trials[donor.entry_id]["ndcg_10"] > trials[None]["ndcg_10"]
     assert "is corrupt: sha256" in trials[bad.entry_id]["refused"]
-    assert {plan["epochs"] for plan in report["start"]["planned"]} == {0, 2, 12}
+    assert {plan["epochs"] for plan in report["start"]["planned"]} == {0, 2, 8}
     release = load_release(tmp_path / "release")
     assert release.manifest["facts"]["start"]["entry_id"] == donor.entry_id
     assert "exists; expected a directory that is yet to be made" in said(capsys, *words, code=2)
