@@ -66,6 +66,7 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
             epochs=learning.epochs,
             first_epochs=learning.first_epochs,
             batch_rows=learning.batch_rows,
+            first_batch_rows=learning.first_batch_rows,
             learning_rate=learning.learning_rate,
             distillation=learning.distillation,
             strategy=learning.strategy,

@@ -36,7 +36,8 @@ class RoundConfig:
     Args:
         epochs: Most passes over the rows of a fine-tuning round; at least 1.
         first_epochs: The same for a first round; 0 leaves what it starts from as it is.
-        batch_rows: Histories per optimizer step; at least 1.
+        batch_rows: Histories per optimizer step of a fine-tuning round; at least 1.
+        first_batch_rows: The same for a first round.
         learning_rate: eta_0 of AdamW, above 0.
         first_learning_rate: The same for a first round.
         schedule: `constant`, `cosine` (to zero over the epochs) or `inverse` (eta_0 / (1 + lambda * step)).
@@ -62,14 +63,15 @@ class RoundConfig:
 
     epochs: int = 2
     first_epochs: int = 24
-    batch_rows: int = 32
-    learning_rate: float = 2e-3
+    batch_rows: int = 8
+    first_batch_rows: int = 32
+    learning_rate: float = 3e-3
     first_learning_rate: float = 2e-3
     schedule: Schedule = "cosine"
     schedule_decay: float = 0.01
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    distillation: float = 0.5
+    distillation: float = 2.0
     full_softmax_items: int = 20_000
     sampled_negatives: int = 8_192
     loss: Loss = "softmax"
@@ -86,7 +88,7 @@ class RoundConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
-        for name in ("epochs", "batch_rows", "sampled_negatives", "patience", "threads"):
+        for name in ("epochs", "batch_rows", "first_batch_rows", "sampled_negatives", "patience", "threads"):
             if getattr(self, name) < 1:
                 raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="at least 1")
         if self.first_epochs < 0:

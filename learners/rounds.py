@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,7 +103,7 @@ def run_round(round_input: RoundInput, out_dir: Path, *, beat: Beat = lambda _st
             model.to(device),
             text_vectors=torch.from_numpy(round_input.text_vectors).to(device),
             active=torch.from_numpy(round_input.active).to(device),
-            config=config,
+            config=replace(config, batch_rows=config.first_batch_rows) if first else config,
             strategy=strategy,
             epochs=config.first_epochs if first else config.epochs,
             learning_rate=config.first_learning_rate if first else config.learning_rate,

@@ -217,7 +217,7 @@ def distilled(
         batches.append(rows)
     teachers = [Teacher(member.release.model, torch.from_numpy(member.release.item_matrix)) for member in members]
     optimizer = torch.optim.AdamW(start.model.parameters(), lr=learning_rate, weight_decay=0.01)
-    size = inputs[0].training.batch_rows
+    size = inputs[0].training.first_batch_rows
     steps = epochs * sum(-(-len(rows) // size) for rows in batches)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(inputs[0].seed)

@@ -102,7 +102,14 @@ def test_arrays_that_contradict_each_other_are_refused_by_name(changes: dict[str
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("learning_rate", 0.0), ("validation_share", 0.9), ("schedule", "linear"), ("distillation", -1.0)],
+    [
+        ("epochs", 0),
+        ("first_batch_rows", 0),
+        ("learning_rate", 0.0),
+        ("validation_share", 0.9),
+        ("schedule", "linear"),
+        ("distillation", -1.0),
+    ],
 )
 def test_settings_that_cannot_train_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(InvalidModelConfigError, match=name):
