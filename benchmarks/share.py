@@ -21,12 +21,13 @@ from rich.console import Console
 
 from benchmarks.ingest import machine
 from benchmarks.knowledge_parts.common import FULL, TOY, check, once, parser_of, vectors_of, write
-from benchmarks.knowledge_parts.ensembles import Opinions, chosen_weights, gains, through_change
+from benchmarks.knowledge_parts.ensembles import through_change
 from benchmarks.knowledge_parts.fusions import first_weights, low_rank, seed_model
 from benchmarks.knowledge_parts.log import Floats, online_retail, toy_world
 from benchmarks.knowledge_parts.rows import Setting, round_of
 from benchmarks.knowledge_parts.shops import Shop, shops_of, together
 from benchmarks.knowledge_parts.tables import console_table, markdown_table, spread, yes
+from learners.knowledge.opinions import Opinions, chosen_weights, gains
 from learners.knowledge.sharing import Member, averaged_again, composition, distilled, fisher, soup, uniform
 from learners.releases import LoadedRelease, load_release
 from learners.round_input import RoundInput

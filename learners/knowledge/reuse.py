@@ -24,7 +24,7 @@ from learners.knowledge.entry import Entry
 from learners.knowledge.errors import UnfitDonorError
 from learners.knowledge.store import KnowledgeStore
 from learners.model import SharedModel, capacity_for
-from learners.releases import load_release, save_candidate
+from learners.releases import LoadedRelease, load_release, save_candidate
 from learners.round_input import RoundConfig, RoundInput
 from learners.rounds import judge_releases, run_round
 from learners.training import Beat
@@ -241,19 +241,42 @@ def prepare(donor: Donor, round_input: RoundInput, target: Path) -> None:
     Raises:
         UnfitDonorError: If it is of another shape than the round's model.
     """
+    release = seated(
+        decode_tensors(donor.trunk),
+        decode_vectors(donor.item_vectors) if donor.item_vectors else None,
+        round_input,
+        entry_id=donor.entry.entry_id,
+    )
+    save_candidate(
+        target,
+        model=release.model,
+        item_matrix=torch.from_numpy(release.item_matrix),
+        item_ids=release.item_ids,
+        parent=None,
+        facts={"reused": donor.entry.entry_id},
+    )
+
+
+def seated(
+    trunk: dict[str, Tensor], known: KeyedVectors | None, round_input: RoundInput, *, entry_id: str
+) -> LoadedRelease:
+    """Return a model of a round's market with this trunk and, of the items that it sells, these vectors.
+
+    Raises:
+        UnfitDonorError: If the trunk is of another shape than the round's model.
+    """
     model = SharedModel(round_input.model, capacity=capacity_for(round_input.model, len(round_input.item_ids)))
     texts = torch.from_numpy(round_input.text_vectors)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(round_input.seed)
         model.admit(0, texts)
-    load_trunk(model, decode_tensors(donor.trunk), entry_id=donor.entry.entry_id)
+    load_trunk(model, trunk, entry_id=entry_id)
     with torch.no_grad():
-        if donor.item_vectors:
-            _take_rows(model, round_input.item_ids, texts, decode_vectors(donor.item_vectors))
+        if known is not None:
+            _take_rows(model, round_input.item_ids, texts, known)
         items = model.item_vectors(texts, torch.arange(len(round_input.item_ids)))
         items[0] = 0
-    facts = {"reused": donor.entry.entry_id}
-    save_candidate(target, model=model, item_matrix=items, item_ids=round_input.item_ids, parent=None, facts=facts)
+    return LoadedRelease(version=0, item_ids=round_input.item_ids, model=model, item_matrix=items, manifest={})
 
 
 def load_trunk(model: SharedModel, trunk: dict[str, Tensor], *, entry_id: str) -> None:

@@ -22,6 +22,7 @@ from learners.releases import LoadedRelease, load_release, save_candidate
 from learners.round_input import RoundInput
 from learners.rounds import run_round
 from learners.strategies import strategy_named
+from learners.strategies.anchors import FISHER
 from learners.training import Teacher, Trainer
 from learners.training_rows import prepare
 
@@ -57,6 +58,8 @@ def fused_items(members: Sequence[Member], weights: Sequence[float] | None = Non
         tables.append(([str(index) for index in indexes], torch.from_numpy(member.release.item_matrix)[indexes]))
     ids, rows = fuse_rows(tables, weights)
     vectors = torch.zeros(len(members[0].knows), rows.shape[1])
+    if not ids:
+        return vectors
     vectors[[int(one) for one in ids]] = rows
     return vectors
 
@@ -72,6 +75,39 @@ def assembled(trunk: Mapping[str, Tensor], vectors: Tensor, round_input: RoundIn
         items = model.item_vectors(texts, torch.arange(len(vectors)))
         items[0] = 0
     return LoadedRelease(version=0, item_ids=round_input.item_ids, model=model, item_matrix=items, manifest={})
+
+
+def measured_fisher(release: LoadedRelease, round_input: RoundInput, *, samples: int = 96) -> State:
+    """Return the diagonal of a model's Fisher information on a round's rows, by parameter, but of the item rows.
+
+    Args:
+        release: The model; it is not changed.
+        round_input: Whose new rows are looked at; its items are the release's.
+        samples: Most rows, each with a gradient of its own.
+
+    Source: Kirkpatrick et al., PNAS 114(13), 2017; see `learners.strategies.anchors`.
+    """
+    model = SharedModel(release.model.config, capacity=release.model.capacity)
+    model.load_state_dict(release.model.state_dict())
+    rows, _ = prepare(round_input, np.random.default_rng(round_input.seed))
+    if not len(rows):
+        raise FusionError(reason="there are no rows to measure a Fisher diagonal on")
+    strategy = strategy_named("ewc", {"samples": samples})
+    with torch.random.fork_rng(devices=[]):
+        trainer = Trainer(
+            model,
+            text_vectors=torch.from_numpy(round_input.text_vectors),
+            active=torch.from_numpy(round_input.active),
+            config=round_input.training,
+            strategy=strategy,
+            epochs=1,
+            learning_rate=round_input.training.learning_rate,
+            seed=round_input.seed,
+            teacher=None,
+        )
+        strategy.begin(trainer, rows)
+        measured = strategy.finish(trainer, rows)
+    return {name.removeprefix(FISHER): value for name, value in measured.items() if name != FISHER + OF_THE_CATALOGUE}
 
 
 def uniform(members: Sequence[Member], round_input: RoundInput) -> LoadedRelease:

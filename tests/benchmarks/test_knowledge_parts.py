@@ -9,13 +9,14 @@ import torch
 
 from benchmarks import reuse, share
 from benchmarks.knowledge_parts.common import TOY, once
-from benchmarks.knowledge_parts.ensembles import Opinions, chosen_weights, through_change
+from benchmarks.knowledge_parts.ensembles import through_change
 from benchmarks.knowledge_parts.errors import LogMissingError, SeedsError
 from benchmarks.knowledge_parts.fusions import first_weights, seed_model
 from benchmarks.knowledge_parts.log import HOME, OPENING_MS, Log, online_retail, toy_world
 from benchmarks.knowledge_parts.markets import Market, markets_of
 from benchmarks.knowledge_parts.rows import cases, round_of, training_rows
 from benchmarks.knowledge_parts.shops import shops_of, together
+from learners.knowledge.opinions import Opinions, chosen_weights
 from learners.knowledge.sharing import Member, assembled, fused_items
 from learners.model import SharedModel
 from learners.releases import LoadedRelease
