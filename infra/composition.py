@@ -11,6 +11,7 @@ from learners.gate import GateConfig
 from learners.knowledge.accumulation import Accumulation
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.collection import CollectionConfig
+from learners.knowledge.donors import DonorSource
 from learners.knowledge.graph import GraphConfig, KnowledgeGraph
 from learners.knowledge.store import KnowledgeStore
 from learners.learner import LearnerConfig
@@ -65,6 +66,7 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
             epochs=learning.epochs,
             first_epochs=learning.first_epochs,
             batch_rows=learning.batch_rows,
+            first_batch_rows=learning.first_batch_rows,
             learning_rate=learning.learning_rate,
             distillation=learning.distillation,
             strategy=learning.strategy,
@@ -162,16 +164,18 @@ def keeping(settings: Settings) -> Keeping:
         settings: All settings; Postgres is set.
     """
     knowledge, graph = settings.knowledge, knowledge_graph(settings) if settings.knowledge.graph else None
-    if not knowledge.accumulate:
-        return Keeping(graph=graph)
-    accumulation = Accumulation(
-        knowledge_store(settings),
-        collection=collection_config(settings),
-        task=knowledge.task,
-        encoder=settings.model.text_encoder,
-        graph=graph.snapshot if graph is not None else tuple,
-    )
-    return Keeping(accumulation=accumulation, graph=graph)
+    encoder, accumulation, reuse = settings.model.text_encoder, None, None
+    if knowledge.accumulate:
+        accumulation = Accumulation(
+            knowledge_store(settings),
+            collection=collection_config(settings),
+            task=knowledge.task,
+            encoder=encoder,
+            graph=graph.snapshot if graph is not None else tuple,
+        )
+    if knowledge.reuse:
+        reuse = DonorSource(store=knowledge_store(settings), encoder=encoder, most=knowledge.reuse)
+    return Keeping(accumulation=accumulation, graph=graph, reuse=reuse)
 
 
 def knowledge_graph(settings: Settings) -> KnowledgeGraph:

@@ -18,13 +18,16 @@ Indexes = npt.NDArray[np.int32]
 Schedule = Literal["constant", "cosine", "inverse"]
 Loss = Literal["softmax", "gbce"]
 Sampling = Literal["uniform", "popularity"]
+Batching = Literal["rows", "targets"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": get_args(Schedule),
     "loss": get_args(Loss),
     "sampling": get_args(Sampling),
+    "batching": get_args(Batching),
 }
 _ARRAYS, _FACTS = "arrays.npz", "round.json"
+_PATHS = ("incumbent", "start", "donors")
 _EXTRA = "extra."
 
 
@@ -34,10 +37,13 @@ class RoundConfig:
 
     Args:
         epochs: Most passes over the rows of a fine-tuning round; at least 1.
-        first_epochs: The same for a round that starts from scratch.
-        batch_rows: Histories per optimizer step; at least 1.
+        first_epochs: The same for a first round; 0 leaves what it starts from as it is.
+        batch_rows: Histories per optimizer step of a fine-tuning round; at least 1.
+        first_batch_rows: The same for a first round.
+        batching: What every step has equally many of: `rows`, or `targets`, so that each target counts alike: a batch
+            of short histories then has more rows than `batch_rows`, one of long ones fewer.
         learning_rate: eta_0 of AdamW, above 0.
-        first_learning_rate: The same for a round that starts from scratch.
+        first_learning_rate: The same for a first round.
         schedule: `constant`, `cosine` (to zero over the epochs) or `inverse` (eta_0 / (1 + lambda * step)).
         schedule_decay: lambda of `inverse`, per step; at least 0.
         weight_decay: AdamW's; at least 0.
@@ -61,14 +67,16 @@ class RoundConfig:
 
     epochs: int = 2
     first_epochs: int = 24
-    batch_rows: int = 32
-    learning_rate: float = 2e-3
+    batch_rows: int = 8
+    first_batch_rows: int = 32
+    batching: Batching = "rows"
+    learning_rate: float = 3e-3
     first_learning_rate: float = 2e-3
     schedule: Schedule = "cosine"
     schedule_decay: float = 0.01
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    distillation: float = 0.5
+    distillation: float = 2.0
     full_softmax_items: int = 20_000
     sampled_negatives: int = 8_192
     loss: Loss = "softmax"
@@ -85,9 +93,11 @@ class RoundConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
-        for name in ("epochs", "first_epochs", "batch_rows", "sampled_negatives", "patience", "threads"):
+        for name in ("epochs", "batch_rows", "first_batch_rows", "sampled_negatives", "patience", "threads"):
             if getattr(self, name) < 1:
                 raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="at least 1")
+        if self.first_epochs < 0:
+            raise InvalidModelConfigError(name="first_epochs", value=self.first_epochs, expected="at least 0")
         for name in ("learning_rate", "first_learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="above 0")
@@ -125,7 +135,11 @@ class RoundInput:
         training: How to train.
         gate: How to judge.
         seed: Source of every random choice.
-        incumbent: The release to start from and to beat; None starts from scratch.
+        incumbent: The release to start from and to beat; None is a first round.
+        start: What a first round starts from, a directory like a release's; None: from scratch. It is judged as any
+            first round is.
+        donors: What a first round may start from, a directory that `learners.knowledge.donors` wrote; None: nothing.
+            Whoever runs the round chooses; see `learners.knowledge.starting`.
         facts: Anything JSON-able that shall stand in the manifest (offsets learned, trigger, interactions).
         extras: What the strategy's buffer keeps with its rows, by name; M rows each.
     """
@@ -149,6 +163,8 @@ class RoundInput:
     gate: GateConfig = field(default_factory=GateConfig)
     seed: int = 0
     incumbent: Path | None = None
+    start: Path | None = None
+    donors: Path | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
@@ -158,6 +174,7 @@ class RoundInput:
         Raises:
             InvalidRoundInputError: If an array contradicts another.
         """
+        _require_training(self)
         rows, length, items = len(self.tokens), self.model.history_length, len(self.item_ids)
         expected: dict[str, tuple[int, ...]] = {
             "tokens": (rows, length + 1),
@@ -215,7 +232,7 @@ class RoundInput:
             "training": asdict(self.training),
             "gate": asdict(self.gate),
             "seed": self.seed,
-            "incumbent": None if self.incumbent is None else str(self.incumbent),
+            **{name: None if getattr(self, name) is None else str(getattr(self, name)) for name in _PATHS},
             "facts": dict(self.facts),
         }
         with whole_directory(folder) as target:
@@ -239,9 +256,20 @@ class RoundInput:
             training=RoundConfig(**facts["training"]),
             gate=GateConfig(**facts["gate"]),
             seed=facts["seed"],
-            incumbent=None if facts["incumbent"] is None else Path(facts["incumbent"]),
+            incumbent=_path(facts["incumbent"]),
+            start=_path(facts["start"]),
+            donors=_path(facts["donors"]),
             facts=facts["facts"],
         )
+
+
+def _require_training(round_input: RoundInput) -> None:
+    if not round_input.training.first_epochs and round_input.incumbent is None and round_input.start is None:
+        raise InvalidRoundInputError(name="first_epochs", found="0", expected="at least 1 from scratch")
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _require_choices(config: RoundConfig) -> None:

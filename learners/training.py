@@ -133,7 +133,7 @@ class Trainer:
         curve, best, best_state = Curve(), math.inf, None
         for epoch in range(1, self.epochs + 1):
             losses: list[Tensor] = []
-            for batch in rows.batches(self.config.batch_rows, self.generator):
+            for batch in rows.batches(self.config.batch_rows, self.generator, by=self.config.batching):
                 losses.append(self.strategy.step(self, rows.take(batch).to(self.device)))
                 schedule.step()
                 beat(len(curve.losses) + len(losses), steps)
@@ -179,10 +179,13 @@ class Trainer:
         items = self.item_vectors(present)
         competing = items[torch.searchsorted(present, columns)]  # [C, D]
         users = _moments(self.model, items, rows, torch.searchsorted(present, rows.tokens), self._reader)  # [P, D]
-        true, weight = torch.searchsorted(columns, targets), rows.spread(self.strategy.weights(rows))
+        true, weight = torch.searchsorted(columns, targets), rows.spread(self.strategy.weights(self, rows))
         scored = Scored(rows, columns, competing, users)
-        if not bool(weight.any()):
+        counts = weight > 0
+        if not bool(counts.any()):
             return scored, users.sum() * 0.0  # a strategy mutes the targets of all of its rows
+        if not bool(counts.all()):  # scores of the whole catalogue are not computed for what is muted
+            users, true, weight = users[counts], true[counts], weight[counts]
         return scored, LOSSES[self.config.loss](users, competing, true, weight, log_chance=log_chance)
 
     def item_vectors(self, indexes: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""`alluvium knowledge`: what was learned and kept: compare it, share it as a signed archive, keep it within bounds."""
+"""`alluvium knowledge`: what was learned and kept: compare, reuse, fuse, send signed, keep within bounds."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra.cli import options
+from infra.cli import knowledge_models, options
 from infra.errors import SettingsError, UsageError
 from infra.settings import Settings
 
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from learners.knowledge.store import KnowledgeStore
 
 app = typer.Typer(
-    help="Knowledge: list, show, compare, export, import, collect what outlives models.", no_args_is_help=True
+    help="Knowledge that outlives models: list, show, compare, export, import, reuse, share, collect.",
+    no_args_is_help=True,
 )
+
+app.command("reuse")(knowledge_models.reuse)
+app.command("share")(knowledge_models.share)
 
 ID_SHOWN = 12  # characters of an id: enough to tell entries apart, and accepted wherever an id is
 EntryId = Annotated[str, typer.Argument(metavar="ID", help="An entry's id, or the beginning of it.")]

@@ -30,6 +30,7 @@ Graph = Callable[[], Sequence[Mapping[str, Any]]]
 
 OF_THE_CATALOGUE = "id_embedding.weight"  # the one parameter that means nothing without its items
 MOST_PROTOTYPES = 32
+_OF_A_START: tuple[Kind, ...] = ("adapter", "item_embeddings")  # what a model that began from entries owes them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ class Accumulation:
                 model=record.model,
                 model_version=record.version,
                 offsets=record.offsets,
-                parents=self._parents(kind, record),
+                parents=self._parents(kind, record, release),
                 notes={"round": round_key, "encoder": self._encoder, "width": str(release.model.config.width)},
             )
             entries.append(
@@ -117,10 +118,13 @@ class Accumulation:
         edges = self._graph()
         return [("graph_edges", encode_rows(edges))] if edges else []
 
-    def _parents(self, kind: Kind, record: ReleaseRecord) -> tuple[str, ...]:
-        """The entries of the same kind that the release's parent left."""
-        if record.parent is None or kind == "graph_edges":
+    def _parents(self, kind: Kind, record: ReleaseRecord, release: LoadedRelease) -> tuple[str, ...]:
+        """The entries of the same kind that the release's parent left; of a first one, those that it began from."""
+        if kind == "graph_edges":
             return ()
+        if record.parent is None:
+            start = release.manifest.get("facts", {}).get("start", {})
+            return tuple(start.get("parents", ())) if kind in _OF_A_START else ()
         return tuple(entry.entry_id for entry in self._of(kind, record.model, record.parent))
 
     def _of(self, kind: Kind, model: str, version: int) -> list[Entry]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from learners.tasks.adapters import ADAPTATIONS
 from learners.tasks.backbones import Backbone, StateCache, by_length, sharing_copy
 from learners.tasks.examples import Example
-from learners.tasks.layers import HEAD_LAYERS, POOLING_LAYERS, together
+from learners.tasks.layers import HEAD_LAYERS, POOLING_LAYERS, MeanPooling, together
 from learners.tasks.task import Task
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -109,6 +109,14 @@ class TaskModel(nn.Module):
             return vectors
         places = {text: place for place, text in enumerate(different)}
         return vectors[torch.tensor([places[text] for text in texts])]
+
+    def described(self, texts: Sequence[str]) -> Floats:
+        """Return what the untouched encoder says of texts, mean-pooled, float32 [n, D]."""
+        if not texts:
+            return np.zeros((0, self.encoder.width), dtype=np.float32)
+        states, mask = self._cache[0].states(self.encoder, texts, most=self.task.training.max_tokens)
+        vectors: Floats = MeanPooling(states.shape[-1])(states, mask).numpy()
+        return vectors
 
     def scores(self, examples: Sequence[Example]) -> Floats:
         """Return what is predicted, without gradients, in the order given.

@@ -22,6 +22,7 @@ def train(
     examples: Sequence[Example],
     *,
     rng: np.random.Generator,
+    epochs: int | None = None,
     extra: Callable[[], Tensor] | None = None,
 ) -> list[float]:
     """Train the model where it is; returns the loss of each step.
@@ -30,6 +31,7 @@ def train(
         model: A copy that may be spoilt.
         examples: Checked and labelled, in any order.
         rng: Of the order of examples and of what is dropped.
+        epochs: Passes; None: as the task says.
         extra: Added to each step's loss, e.g. to stay close to what was.
 
     Raises:
@@ -37,13 +39,14 @@ def train(
     """
     config, losses = model.task.training, []
     optimizer = optimizer_of(model)
-    steps = config.epochs * -(-len(examples) // config.batch)
+    epochs = epochs or config.epochs
+    steps = epochs * -(-len(examples) // config.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     weights = class_weights(examples, len(model.task.classes))
     model.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
-        for _ in range(config.epochs):
+        for _ in range(epochs):
             for batch in batches(model, examples, rng):
                 loss = batch_loss(model, batch, weights)
                 if extra is not None:
