@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from learners.errors import InvalidModelConfigError, MissingExtraError
-from learners.knowledge.accumulation import OF_THE_CATALOGUE
+from learners.knowledge.contents import OF_THE_CATALOGUE
 from learners.knowledge.errors import FusionError
 from learners.knowledge.privacy_notes import DELTA, EPSILON
 from learners.model import SharedModel, capacity_for
