@@ -16,7 +16,10 @@ from learners.gate import GateConfig
 from learners.knowledge.accumulation import Accumulation
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.collection import CollectionConfig
+from learners.knowledge.contents import FORM_OF
+from learners.knowledge.deposits import MOST_PEOPLE
 from learners.knowledge.donors import DonorSource
+from learners.knowledge.entry import ABOUT_PEOPLE, Kind
 from learners.knowledge.graph import GraphConfig, KnowledgeGraph
 from learners.knowledge.store import KnowledgeStore
 from learners.learner import LearnerConfig
@@ -98,6 +101,7 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
         replay_rows=learning.replay_rows,
         newest_window=gate.window,
         metrics_window=learning.metrics_window,
+        most_people=MOST_PEOPLE if settings.knowledge.accumulate and _kinds(settings) & ABOUT_PEOPLE else 0,
     )
 
 
@@ -229,10 +233,17 @@ def keeping(settings: Settings) -> Keeping:
             task=knowledge.task,
             encoder=encoder,
             graph=graph.snapshot if graph is not None else tuple,
+            kinds=_kinds(settings),
         )
     if knowledge.reuse:
         reuse = DonorSource(store=knowledge_store(settings), encoder=encoder, most=knowledge.reuse)
     return Keeping(accumulation=accumulation, graph=graph, reuse=reuse)
+
+
+def _kinds(settings: Settings) -> frozenset[Kind]:
+    """What a release leaves."""
+    wanted = settings.knowledge.kinds.split(",")
+    return frozenset(kind for kind in FORM_OF if kind in wanted)
 
 
 def knowledge_graph(settings: Settings) -> KnowledgeGraph:

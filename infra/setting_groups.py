@@ -185,10 +185,18 @@ class DriftSettings(Group):
         return self
 
 
+_DEPOSITS = "adapter|item_embeddings|prototypes|graph_edges|fisher|exemplars|user_embeddings"
+
+
 class KnowledgeSettings(Group):
     """What outlives models, and where it lies."""
 
     accumulate: bool = Field(default=True, description="keep what each released round learned")
+    kinds: str = Field(
+        "adapter,item_embeddings,prototypes,graph_edges",
+        pattern=rf"^({_DEPOSITS})(,({_DEPOSITS}))*$",
+        description="what is kept; also fisher, exemplars, user_embeddings",
+    )
     reuse: int = Field(3, ge=0, le=20, description="most kept entries tried as a first round's start; 0: from scratch")
     task: str = Field("sequence", pattern=r"^[\w.:/@+-]{1,200}$", description="names the task that entries are of")
     graph: bool = Field(default=False, description="grow the knowledge graph from catalogue and stream")

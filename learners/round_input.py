@@ -110,6 +110,21 @@ class RoundConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """One of those whom a round learns from.
+
+    Args:
+        user_id: Who.
+        since_ms: When the oldest of what is known of them happened; None where that is not known.
+        items: Item indexes, oldest first.
+    """
+
+    user_id: str
+    since_ms: int | None
+    items: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoundInput:
     """One round's material.
 
@@ -142,6 +157,7 @@ class RoundInput:
             Whoever runs the round chooses; see `learners.knowledge.starting`.
         facts: Anything JSON-able that shall stand in the manifest (offsets learned, trigger, interactions).
         extras: What the strategy's buffer keeps with its rows, by name; M rows each.
+        people: Whom it learns from, where exemplars or user embeddings are kept; they stay in this directory.
     """
 
     tokens: Indexes
@@ -167,6 +183,7 @@ class RoundInput:
     donors: Path | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    people: Sequence[Person] = ()
 
     def __post_init__(self) -> None:
         """Check every shape and every index once, so that training need not.
@@ -234,6 +251,7 @@ class RoundInput:
             "seed": self.seed,
             **{name: None if getattr(self, name) is None else str(getattr(self, name)) for name in _PATHS},
             "facts": dict(self.facts),
+            "people": [[person.user_id, person.since_ms, list(person.items)] for person in self.people],
         }
         with whole_directory(folder) as target:
             arrays = {name: getattr(self, name) for name in _ARRAY_NAMES}
@@ -257,9 +275,13 @@ class RoundInput:
             gate=GateConfig(**facts["gate"]),
             seed=facts["seed"],
             incumbent=_path(facts["incumbent"]),
-            start=_path(facts["start"]),
-            donors=_path(facts["donors"]),
+            start=_path(facts.get("start")),
+            donors=_path(facts.get("donors")),
             facts=facts["facts"],
+            people=[
+                Person(user_id=user_id, since_ms=since_ms, items=tuple(items))
+                for user_id, since_ms, items in facts.get("people", [])
+            ],
         )
 
 
