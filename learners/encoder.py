@@ -1,9 +1,7 @@
 """Text to vectors: a transformer (hub, folder or offline wheel), hashed n-grams, and a cache on disk."""
 
 import hashlib
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,13 +11,13 @@ import numpy.typing as npt
 
 from learners.errors import EncoderUnavailableError
 from learners.text import folded, pairs_of, scrubbed, unspaced_runs
+from learners.vector_cache import CHUNK, VectorCache
 
 Floats = npt.NDArray[np.float32]
 
 MINILM, HASH = "minilm", "hash"
 _MAX_TOKENS = 128
 _BATCH_TEXTS = 64
-_SQL_VARIABLES = 500
 _OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet"}  # their positions begin at 2
 
 
@@ -176,11 +174,8 @@ class CachedEncoder:
     """
 
     def __init__(self, encoder: Encoder, path: Path) -> None:
-        self.encoder, self._path = encoder, path
+        self.encoder, self._cache = encoder, VectorCache(path)
         self._fingerprint = encoder.fingerprint
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(self._connect()) as connection, connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
 
     @property
     def fingerprint(self) -> str:
@@ -195,41 +190,20 @@ class CachedEncoder:
     def encode(self, texts: Sequence[str]) -> Floats:
         """Return one unit vector per text, float32 [n, T], computing only those not remembered."""
         keys = [self._key(text) for text in texts]
-        with closing(self._connect()) as connection:
-            known = self._lookup(connection, sorted(set(keys)))
-            missing = list({key: text for key, text in zip(keys, texts, strict=True) if key not in known}.items())
-            for start in range(
-                0, len(missing), _SQL_VARIABLES
-            ):  # remembered as it goes: a kill loses one chunk at most
-                chunk = missing[start : start + _SQL_VARIABLES]
-                fresh = self.encoder.encode([text for _, text in chunk])
-                known |= {key: vector for (key, _), vector in zip(chunk, fresh, strict=True)}
-                with connection:
-                    connection.executemany(
-                        "INSERT OR IGNORE INTO vectors VALUES (?, ?)",
-                        [(key, known[key].astype("<f4").tobytes()) for key, _ in chunk],
-                    )
+        known = self._cache.lookup(sorted(set(keys)))
+        missing = list({key: text for key, text in zip(keys, texts, strict=True) if key not in known}.items())
+        for start in range(0, len(missing), CHUNK):  # remembered as it goes: a kill loses one chunk at most
+            chunk = missing[start : start + CHUNK]
+            vectors = self.encoder.encode([text for _, text in chunk])
+            fresh = {key: vector for (key, _), vector in zip(chunk, vectors, strict=True)}
+            self._cache.store(fresh)
+            known |= fresh
         if not keys:
             return np.zeros((0, self.width), dtype=np.float32)
         return np.stack([known[key] for key in keys])
 
     def _key(self, text: str) -> bytes:
         return hashlib.sha256(f"{self._fingerprint}\x00{text}".encode("utf-8", "surrogatepass")).digest()
-
-    def _lookup(self, connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Floats]:
-        known: dict[bytes, Floats] = {}
-        for start in range(0, len(keys), _SQL_VARIABLES):
-            chunk = keys[start : start + _SQL_VARIABLES]
-            marks = ",".join("?" * len(chunk))
-            rows = connection.execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", chunk)  # noqa: S608 - marks
-            known |= {key: np.frombuffer(vector, dtype="<f4").astype(np.float32) for key, vector in rows}
-        return known
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=60)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        return connection
 
 
 def open_encoder(name: str, *, cache: Path | None = None, width: int = 384) -> Encoder:

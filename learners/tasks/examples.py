@@ -96,9 +96,10 @@ def _label(name: str, value: Any, classes: Sequence[str], *, labelled: bool) -> 
             raise _UnusableError(name, "is missing; expected the label")
         return None
     if classes:
-        if str(value) not in classes:
+        said = f"{value:g}" if isinstance(value, float) else str(value)  # JSON and CSV have no whole numbers
+        if said not in classes:
             raise _UnusableError(name, f"is none of the {len(classes)} classes")
-        return float(classes.index(str(value)))
+        return float(classes.index(said))
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
         raise _UnusableError(name, "is no number within 1e12")
     return float(value)
