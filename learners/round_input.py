@@ -63,15 +63,15 @@ class RoundConfig:
 
     epochs: int = 2
     first_epochs: int = 24
-    batch_rows: int = 8
+    batch_rows: int = 32
     first_batch_rows: int = 32
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     first_learning_rate: float = 2e-3
     schedule: Schedule = "cosine"
     schedule_decay: float = 0.01
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    distillation: float = 2.0
+    distillation: float = 0.5
     full_softmax_items: int = 20_000
     sampled_negatives: int = 8_192
     loss: Loss = "softmax"
