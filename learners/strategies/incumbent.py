@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 class Distillation(Strategy):
     """Replay a stratified reservoir, with its labels and with the incumbent's ranking of it.
 
-    Its weight is `RoundConfig.distillation`. Labels stay: taught by the incumbent's scores alone, a year's hundred rounds
+    Its weight is `RoundConfig.distillation`. Labels stay: taught by the scores of the incumbent alone, rounds of a year
     copy copies, and what is forgotten never comes back (docs/prequential.md).
 
     Args:
-        taught: Share of the replayed moments, drawn in every step, of which the incumbent's ranking is asked, above 0, at
-            most 1.
+        taught: Share of the replayed moments, drawn in every step, that the incumbent ranks too, above 0, at most 1.
 
     Source: Mi et al., "ADER: Adaptively Distilled Exemplar Replay", RecSys 2020, equation 4, with a fixed weight and
     with labels beside the incumbent's scores, as Buzzega et al., "Dark Experience for General Continual Learning",
