@@ -51,7 +51,8 @@ def learn_jointly(models: Sequence[TaskModel], rows: Rows, *, seed: int) -> None
     config, rng = models[0].task.training, np.random.default_rng(seed)
     labelled = [[model.task.validate(row) for row in rows] for model in models]
     for model, examples in zip(models, labelled, strict=True):
-        model.standardise(_usable(examples))
+        if usable := _usable(examples):
+            model.standardise(usable)
     weights = [
         class_weights(_usable(examples), len(model.task.classes))
         for model, examples in zip(models, labelled, strict=True)

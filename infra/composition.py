@@ -1,11 +1,16 @@
 """From settings to the components' own configurations."""
 
+from functools import partial
+from pathlib import Path
 from typing import Any
+
+import structlog
 
 from infra.deployment import kafka_connection
 from infra.settings import Settings
 from learners.drift import DriftConfig
 from learners.encoder import open_encoder
+from learners.errors import LearnerError
 from learners.fast_memory.decay import DAY_MS
 from learners.gate import GateConfig
 from learners.knowledge.accumulation import Accumulation
@@ -23,9 +28,15 @@ from learners.model import ModelConfig
 from learners.ranker import RankerConfig
 from learners.round_input import RoundConfig
 from learners.shadow import ShadowConfig
+from learners.tasks.knowledge import deposit, first_round
+from learners.tasks.learner import RoundOutcome, Rows, TaskLearner
+from learners.tasks.task import Task
 from learners.triggers import TriggerConfig
 from streams.learning.config import LearnerProcessConfig
 from streams.learning.keeping import Keeping
+from streams.task_process import TaskWorkerConfig
+
+log = structlog.get_logger(__name__)
 
 KNOWLEDGE = "knowledge"  # under the data folder, unless a URL says where
 ROUND_LOGS = "round-logs"  # under the data folder: what `learning.logger` writes
@@ -159,6 +170,52 @@ def learner_arguments(settings: Settings) -> dict[str, Any]:
         "http_host": settings.http.host,
         "http_port": settings.http.learner_port,
     }
+
+
+def task_worker_arguments(settings: Settings, *, task_file: Path, round_examples: int) -> dict[str, Any]:
+    """What `streams.task_process.run_task_worker` is called with.
+
+    Args:
+        settings: All settings; Kafka is set.
+        task_file: The task's declaration.
+        round_examples: Labelled examples that make a round.
+    """
+    store = knowledge_store(settings) if settings.postgres.url is not None else None
+    if store is not None:
+        store.create()
+    return {
+        "connection": kafka_connection(settings),
+        "task": Task.from_toml(task_file),
+        "data_dir": settings.data_dir.absolute(),
+        "seed": settings.seed,
+        "config": TaskWorkerConfig(
+            round_examples=round_examples, checkpoint_interval_s=settings.learning.checkpoint_interval_s
+        ),
+        "learn": partial(learn_and_keep, store=store) if store is not None else None,
+        "http_host": settings.http.host,
+    }
+
+
+def learn_and_keep(learner: TaskLearner, rows: Rows, *, store: KnowledgeStore) -> RoundOutcome:
+    """Run a round, the first one from the nearest knowledge, and keep what it learned, if the store lets us.
+
+    Args:
+        learner: Of the task.
+        rows: Examples of the round.
+        store: Where knowledge is.
+    """
+    parents: tuple[str, ...] = ()
+    if learner.version:
+        outcome = learner.learn(rows)
+    else:
+        outcome, trial = first_round(learner, rows, store)
+        parents = trial.chosen.parents
+    if outcome.released:
+        try:
+            deposit(store, learner, outcome, parents=parents)
+        except LearnerError as error:
+            log.warning("knowledge_not_kept", task=learner.task.key, error=str(error))
+    return outcome
 
 
 def keeping(settings: Settings) -> Keeping:

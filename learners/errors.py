@@ -16,10 +16,11 @@ class DivergedError(LearnerError, ArithmeticError):
 
 
 class EncoderUnavailableError(LearnerError, OSError):
-    """The text encoder's weights could not be loaded."""
+    """The weights of the text or image encoder could not be loaded."""
 
-    def __init__(self, *, name: str, cause: str) -> None:
-        super().__init__(f'text_encoder is {name!r}; expected "minilm", "hash", a folder or a hub name: {cause}')
+    def __init__(self, *, name: str, cause: str, setting: str = "text_encoder") -> None:
+        built_in = {"text_encoder": '"minilm", "hash"', "image_encoder": '"statistics"'}[setting]
+        super().__init__(f"{setting} is {name!r}; expected {built_in}, a folder or a hub name: {cause}")
         self.name = name
 
 

@@ -18,11 +18,13 @@ Indexes = npt.NDArray[np.int32]
 Schedule = Literal["constant", "cosine", "inverse"]
 Loss = Literal["softmax", "gbce"]
 Sampling = Literal["uniform", "popularity"]
+Batching = Literal["rows", "targets"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": get_args(Schedule),
     "loss": get_args(Loss),
     "sampling": get_args(Sampling),
+    "batching": get_args(Batching),
 }
 _ARRAYS, _FACTS = "arrays.npz", "round.json"
 _PATHS = ("incumbent", "start", "donors")
@@ -38,6 +40,8 @@ class RoundConfig:
         first_epochs: The same for a first round; 0 leaves what it starts from as it is.
         batch_rows: Histories per optimizer step of a fine-tuning round; at least 1.
         first_batch_rows: The same for a first round.
+        batching: What every step has equally many of: `rows`, or `targets`, so that each target counts alike: a batch
+            of short histories then has more rows than `batch_rows`, one of long ones fewer.
         learning_rate: eta_0 of AdamW, above 0.
         first_learning_rate: The same for a first round.
         schedule: `constant`, `cosine` (to zero over the epochs) or `inverse` (eta_0 / (1 + lambda * step)).
@@ -65,6 +69,7 @@ class RoundConfig:
     first_epochs: int = 24
     batch_rows: int = 8
     first_batch_rows: int = 32
+    batching: Batching = "rows"
     learning_rate: float = 3e-3
     first_learning_rate: float = 2e-3
     schedule: Schedule = "cosine"

@@ -133,7 +133,7 @@ class Trainer:
         curve, best, best_state = Curve(), math.inf, None
         for epoch in range(1, self.epochs + 1):
             losses: list[Tensor] = []
-            for batch in rows.batches(self.config.batch_rows, self.generator):
+            for batch in rows.batches(self.config.batch_rows, self.generator, by=self.config.batching):
                 losses.append(self.strategy.step(self, rows.take(batch).to(self.device)))
                 schedule.step()
                 beat(len(curve.losses) + len(losses), steps)

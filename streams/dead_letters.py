@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from learners.text import cut_utf8
 from streams.publisher import Outgoing
 from streams.topics import DLQ_SUFFIX
 from streams.validation import RejectedEvent
@@ -39,7 +40,8 @@ def letters(rejected: Iterable[RejectedEvent]) -> list[tuple[str, int, bytes | N
 def shortened(letter: Outgoing) -> Outgoing:
     """A letter that is too large for Kafka, cut to what fits; a header says how large the original is.
 
-    The original itself is still at the topic, partition and offset that the headers name.
+    The original itself is still at the topic, partition and offset that the headers name. Text is cut between
+    characters, so that it can still be read.
 
     >>> cut = shortened(Outgoing("t.dlq", 0, b"k", b"x" * 2_000_000, ()))
     >>> len(cut.value), dict(cut.headers)
@@ -47,4 +49,4 @@ def shortened(letter: Outgoing) -> Outgoing:
     """
     value, key = letter.value or b"", letter.key or b""
     headers = [*letter.headers, (HEADER_PREFIX + "value.bytes", str(len(value)).encode())]
-    return letter._replace(key=key[:KEPT_KEY_BYTES], value=value[:KEPT_VALUE_BYTES], headers=headers)
+    return letter._replace(key=cut_utf8(key, KEPT_KEY_BYTES), value=cut_utf8(value, KEPT_VALUE_BYTES), headers=headers)

@@ -155,7 +155,7 @@ def _in_mode(task: Task, mode: str) -> Task:
 
 SEQUENCES: Mapping[str, Callable[..., dict[str, Any]]] = {
     "naive fine-tuning": naive,
-    "naive LoRA": naive_lora,
-    "LoRA with replay": replayed,
     "store": kept,
+    "LoRA with replay": replayed,
+    "naive LoRA": naive_lora,
 }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.static import Sequences, held_out_rows, training_rows
-from benchmarks.train_parts.loops import MIXED, OURS, PLAIN, SAMPLED, Size, loops, trainer
+from benchmarks.train_parts.loops import EVEN, MIXED, OURS, PLAIN, SAMPLED, Size, loops, trainer
 from learners.training import Trainer
 from learners.training_rows import Rows
 
@@ -50,7 +50,7 @@ def equal_loss(data: Sequences, size: Size) -> dict[str, Any]:
         return watch.curve
 
     goal = curve(PLAIN, size.longer, size.longer)[-1]
-    curves = {name: curve(name, size.reach, size.every) for name in (MIXED, OURS, SAMPLED)}
+    curves = {name: curve(name, size.reach, size.every) for name in (MIXED, OURS, EVEN, SAMPLED)}
     return {
         "untrained": trainer(data, size, seed=0).evaluate(held_out),
         "plain": goal,

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from benchmarks.static import Sequences
 from learners.model import ModelConfig, SharedModel
-from learners.round_input import RoundConfig
+from learners.round_input import Batching, RoundConfig
 from learners.strategies import strategy_named
 from learners.training import Trainer
 from learners.training_rows import Rows
 
 PLAIN, MIXED, OURS = "plain PyTorch loop", "ours, batches of mixed length", "ours, batches of alike length"
-SAMPLED = "ours, alike length, sampled softmax"
+EVEN = "ours, alike length, equally many targets"
+SAMPLED = "ours, alike length, equally many targets, sampled softmax"
 Watch = Callable[[Trainer, int], None]  # told of each step that was taken: whose, and its number from 1
 
 
@@ -66,7 +67,7 @@ TOY = replace(
 class MixedRows(Rows):
     """Rows whose batches are drawn whatever their lengths, as the plain loop draws them."""
 
-    def batches(self, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    def batches(self, size: int, generator: torch.Generator, *, by: Batching = "rows") -> Iterator[Tensor]:  # noqa: ARG002
         """Yield row numbers in random batches."""
         yield from torch.randperm(len(self), generator=generator).split(size)
 
@@ -116,9 +117,9 @@ def loops(data: Sequences, size: Size, *, seed: int) -> dict[str, Loop]:
 
         return loop
 
-    def ours(negatives: int, kind: type[Rows] = Rows) -> Loop:
+    def ours(negatives: int = 0, *, by: Batching = "rows", kind: type[Rows] = Rows) -> Loop:
         def loop(rows: Rows, watch: Watch = unwatched) -> Trainer:
-            made = trainer(data, size, seed=seed, negatives=negatives)
+            made = trainer(data, size, seed=seed, negatives=negatives, batching=by)
             given = kind(rows.tokens, rows.targets, rows.lengths, rows.weight, rows.replayed)
             made.train(given, nothing(rows), beat=lambda step, _steps: watch(made, step))
             return made
@@ -126,13 +127,16 @@ def loops(data: Sequences, size: Size, *, seed: int) -> dict[str, Loop]:
         return loop
 
     return {name: plain(habits) for name, habits in LADDER.items()} | {
-        MIXED: ours(0, MixedRows),
-        OURS: ours(0),
-        SAMPLED: ours(size.negatives),
+        MIXED: ours(kind=MixedRows),
+        OURS: ours(),
+        EVEN: ours(by="targets"),
+        SAMPLED: ours(size.negatives, by="targets"),
     }
 
 
-def trainer(data: Sequences, size: Size, *, seed: int, negatives: int = 0, device: str = "cpu") -> Trainer:
+def trainer(
+    data: Sequences, size: Size, *, seed: int, negatives: int = 0, batching: Batching = "rows", device: str = "cpu"
+) -> Trainer:
     """Return our training loop around fresh weights, the same for the same seed."""
     torch.manual_seed(seed)
     model = SharedModel(size.config, capacity=data.items)
@@ -140,6 +144,7 @@ def trainer(data: Sequences, size: Size, *, seed: int, negatives: int = 0, devic
     model.admit(1, described[1:])
     config = RoundConfig(
         batch_rows=size.batch_rows,
+        batching=batching,
         schedule="constant",
         full_softmax_items=0 if negatives else data.items,
         sampled_negatives=negatives or 1,

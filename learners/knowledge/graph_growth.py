@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from learners.disk import sha256_of
+from learners.text import cut, folded, scrubbed
 
 Relation = Literal[
     "category", "brand", "attribute", "co_view", "co_purchase", "substitutes", "complements", "query_led_to"
@@ -66,9 +67,10 @@ def node(kind: str, name: str) -> str:
     >>> node("item", "mug"), len(node("query", "x" * 999))
     ('item:mug', 206)
     """
+    name = scrubbed(name)  # of what Postgres cannot keep
     if kind != "item" and len(name) > _LONGEST_NAME:
-        name = f"{name[: _LONGEST_NAME - 13]}~{sha256_of(name.encode())[:12]}"
-    return f"{kind}:{name}".replace("\0", "")  # which Postgres cannot keep
+        name = f"{cut(name, _LONGEST_NAME - 13)}~{sha256_of(name.encode())[:12]}"
+    return f"{kind}:{name}"
 
 
 def item_of(text: str) -> str | None:
@@ -82,12 +84,12 @@ def item_of(text: str) -> str | None:
 
 
 def query_node(query: str) -> str:
-    """Return the node of a query; spelling with other case or blanks is the same query.
+    """Return the node of a query; spelling with other case, width or blanks is the same query.
 
-    >>> query_node("  Blue   MUG ")
-    'query:blue mug'
-    """
-    return node("query", " ".join(query.casefold().split()))
+    >>> query_node("  Blue   MUG "), query_node("防晒霜　ＳＰＦ５０")
+    ('query:blue mug', 'query:防晒霜 spf50')
+    """  # noqa: RUF002 - full width is the point
+    return node("query", " ".join(folded(query).split()))
 
 
 def grow(

@@ -214,6 +214,10 @@ def first_round(
     kept = checked[: len(checked) - max(round(learner.task.training.hold_out * len(checked)), 1)]
     if len(kept) < LEAST_EXAMPLES:
         return learner.learn(examples), Trial({}, Start(SCRATCH, {}))
-    trial = choose_start(learner, kept, starts_from(store, learner, kept, k=k))
+    try:
+        starts = starts_from(store, learner, kept, k=k)
+    except LearnerError:
+        starts = []  # a store that does not answer stops nobody from learning
+    trial = choose_start(learner, kept, starts)
     applied(learner.model, trial.chosen)
     return learner.learn(examples), trial

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from infra.cli.app import run
-from infra.composition import knowledge_store
+from infra.composition import knowledge_store, learn_and_keep
 from infra.settings import leaves, load_settings
+from learners.tasks.learner import TaskLearner
+from learners.tasks.task import Task
 from tests.learners.tasks.tasks_data import price_rows, topic_rows
 
 pytestmark = pytest.mark.usefixtures("logs_restored")
@@ -144,3 +146,27 @@ def test_with_a_store_knowledge_is_kept_and_the_next_task_starts_from_it(
     store = knowledge_store(load_settings())
     first, second = store.entries(kind="head")
     assert second.lineage.parents == (first.entry_id,)
+
+
+def test_a_task_worker_needs_kafka_and_says_so(task: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(["task-worker", str(task)]) == 2
+    assert "ALLUVIUM_KAFKA__BOOTSTRAP_SERVERS is missing" in capsys.readouterr().err
+
+
+def test_a_task_worker_keeps_what_it_learned_and_goes_on_without_a_store_that_fails(database_url: str, tmp_path: Path):
+    task = Task.from_toml(_declared(tmp_path))
+    settings = load_settings(postgres={"url": database_url}, data_dir=tmp_path / "data")
+    store = knowledge_store(settings)
+    store.create()
+    learner = TaskLearner(task, seed=0)
+    assert learn_and_keep(learner, topic_rows(100), store=store).released
+    assert [entry.lineage.model_version for entry in store.entries()] == [1]
+    nowhere = knowledge_store(load_settings(postgres={"url": "postgresql://nobody@127.0.0.1:1/nothing"}))
+    assert learn_and_keep(learner, topic_rows(100, seed=1), store=nowhere).released
+    assert learn_and_keep(TaskLearner(task, seed=0), topic_rows(100), store=nowhere).released
+
+
+def _declared(folder: Path) -> Path:
+    path = folder / "declared.toml"
+    path.write_text(TOPIC)
+    return path

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks.train import main
-from benchmarks.train_parts.loops import LADDER, MIXED, OURS, PLAIN, REAL_ONLY, SAMPLED
+from benchmarks.train_parts.loops import EVEN, LADDER, MIXED, OURS, PLAIN, REAL_ONLY, SAMPLED
 
 
 @pytest.mark.slow
@@ -22,7 +22,7 @@ def test_the_training_benchmark_still_runs_at_toy_size(tmp_path: Path) -> None:
     equal = found["equal_loss"]
     assert equal["plain"]["step"] == 4
     assert equal["plain"]["cpu_s"] > 0
-    assert set(equal["ours"]) == {MIXED, OURS, SAMPLED}
+    assert set(equal["ours"]) == {MIXED, OURS, EVEN, SAMPLED}
     for name, reached in equal["ours"].items():
         curve = equal["curves"][name]
         assert [look["step"] for look in curve] == [2, 4, 6, 8]
