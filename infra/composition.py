@@ -141,6 +141,7 @@ def worker_arguments(settings: Settings) -> dict[str, Any]:
         "max_users": settings.ranking.max_users,
         "ranking_linger_ms": settings.ranking.linger_ms,
         "ranker": ranker_config(settings),
+        "graph": knowledge_graph(settings) if settings.knowledge.graph else None,
     }
 
 
