@@ -31,7 +31,17 @@ __all__ = ["RoundConfig", "RoundInput", "RoundResult", "judge_releases", "run_ro
 
 Outcome = Literal["passed", "refused", "empty"]
 CANDIDATE, RESULT = "candidate", "result.json"
-_SHAPE = ("width", "layers", "heads", "feed_forward", "history_length", "text_width", "hash_buckets")
+_SHAPE = (
+    "width",
+    "layers",
+    "heads",
+    "feed_forward",
+    "history_length",
+    "text_width",
+    "hash_buckets",
+    "image_width",
+    "attribute_width",
+)
 _RANK_ROWS = 256  # score rows held at once while ranking
 
 
