@@ -205,7 +205,7 @@ class RoundInput:
             "newest_targets": (len(self.newest_targets),),
             "frozen_histories": (len(self.frozen_targets), length),
             "frozen_targets": (len(self.frozen_targets),),
-            "text_vectors": (items, self.model.text_width),
+            "text_vectors": (items, self.model.described_width),
             "active": (items,),
             "learned": (items if len(self.learned) else 0,),
             "neighbours": (int((self.learned == 0).sum()), *self.neighbours.shape[1:]),

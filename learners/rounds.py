@@ -31,8 +31,18 @@ __all__ = ["RoundConfig", "RoundInput", "RoundResult", "judge_releases", "run_ro
 
 Outcome = Literal["passed", "refused", "empty"]
 CANDIDATE, RESULT = "candidate", "result.json"
-_SHAPE = ("width", "layers", "heads", "feed_forward", "history_length", "text_width", "hash_buckets")
 FIRST_EPSILON = 1e-8  # AdamW's, PyTorch's own: from scratch every item has its turn as a target
+_SHAPE = (
+    "width",
+    "layers",
+    "heads",
+    "feed_forward",
+    "history_length",
+    "text_width",
+    "hash_buckets",
+    "image_width",
+    "attribute_width",
+)
 _RANK_ROWS = 256  # score rows held at once while ranking
 
 
