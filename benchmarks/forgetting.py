@@ -175,9 +175,9 @@ def _digest(options: Any) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="alluvium bench forgetting", description=__doc__)
-    parser.add_argument("--learn", type=int, default=300, help="most examples of a task that are learned")
+    parser.add_argument("--learn", type=int, default=200, help="most examples of a task that are learned")
     parser.add_argument("--test", type=int, default=150, help="most examples of a task that judge")
-    parser.add_argument("--epochs", type=int, default=4, help="passes over a task's examples")
+    parser.add_argument("--epochs", type=int, default=3, help="passes over a task's examples")
     parser.add_argument("--encoder", default="minilm", help="minilm, hash, a folder, a name on the hub")
     parser.add_argument("--seeds", type=int, default=1, help="runs that differ in examples and seed")
     parser.add_argument("--data-dir", type=Path, default=DATA, help="where the data sets lie")
