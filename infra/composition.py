@@ -61,9 +61,7 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
             interactions=learning.round_interactions,
             interval_ms=None if interval_s is None else round(interval_s * 1000),
             on_drift=learning.round_on_drift,
-            drift_interactions=max(
-                1, learning.round_interactions // 4
-            ),  # enough to learn from, and well before the next
+            drift_interactions=max(1, learning.round_interactions // 2),  # enough to learn from, and to pay for
         ),
         drift=DriftConfig(delta=drift.delta, warning_delta=drift.warning_delta, cooldown=drift.cooldown_interactions),
         shadow=ShadowConfig(interactions=gate.shadow_interactions),
@@ -82,6 +80,7 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
             batch_rows=learning.batch_rows,
             first_batch_rows=learning.first_batch_rows,
             learning_rate=learning.learning_rate,
+            adam_epsilon=learning.adam_epsilon,
             distillation=learning.distillation,
             strategy=learning.strategy,
             logger=learning.logger,

@@ -211,7 +211,7 @@ class Learner:
         self.pending.freeze()
         self.triggers.reset(trigger.at_ms)
         self.rounds += 1
-        vectors = np.zeros((items, config.model.text_width), np.float32)
+        vectors = np.zeros((items, config.model.described_width), np.float32)
         vectors[: len(text_vectors)] = text_vectors[:items]
         return RoundInput(
             tokens=material.tokens,

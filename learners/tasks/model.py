@@ -58,7 +58,9 @@ class TaskModel(nn.Module):
             self.register_buffer(f"{name}_spread{plural}", torch.ones(count))
 
     def standardise(self, examples: Sequence[Example]) -> None:
-        """Fix what numbers and labels are measured in, from the first examples that are learned."""
+        """Fix what numbers and labels are measured in, and begin at the classes' shares, from what is learned first."""
+        if self.task.loss == "cross_entropy":
+            self._begin_at_shares(examples)
         if self.task.numbers:
             numbers = np.array([example.numbers for example in examples], dtype=np.float64)
             with np.errstate(all="ignore"):
@@ -175,6 +177,15 @@ class TaskModel(nn.Module):
             current = {**dict(self.trained()), **dict(self.named_buffers())}
             for name in self.learned():
                 current[name].copy_(learned[name])
+
+    def _begin_at_shares(self, examples: Sequence[Example]) -> None:
+        """Let an untouched head say how often each class came: rare ones need no steps to become rare."""
+        last: Any = self.head[-1]  # type: ignore[index]
+        if not last.bias.any():
+            counts = np.bincount([int(example.label or 0) for example in examples], minlength=len(self.task.classes))
+            shares = (counts + 1) / (counts + 1).sum()
+            with torch.no_grad():
+                last.bias.copy_(torch.from_numpy(np.log(shares) - np.log(shares).mean()))
 
     def _states(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         most = self.task.training.max_tokens
