@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
-PACKAGES := infra streams feature_store learners benchmarks
+PACKAGES := infra streams feature_store learners benchmarks examples
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format up down bench clean

@@ -239,7 +239,7 @@ def tables(report: dict[str, Any]) -> list[Table]:
     quality.add_row(
         "the true chances", f"{true['cvr_auc_all']:.4f}", "", "", f"{true['click_auc']:.4f}", f"{true['buyer_auc']:.4f}"
     )
-    errors = Table(title=f"ECE of ESMM after Platt scaling (before); the bar is {BAR_ECE}")
+    errors = Table(title=f"ECE of ESMM after beta calibration (before); the bar is {BAR_ECE}")
     for name in ("head", "judged", "events", "against true chances", "against outcomes", "the truth against outcomes"):
         errors.add_column(name, justify="left" if name == "head" else "right")
     for head, row in report["ece"].items():

@@ -42,6 +42,7 @@ HEADER = (
     "events needed",
     "N/5 reaches scratch",
     "above at 100",
+    "not below store, 0",
     "wrong donor refused",
 )
 
@@ -135,6 +136,9 @@ def figures(markets: Sequence[Market], found: Mapping[str, list[list[dict[str, A
             "after 100 events every market from the store is above from scratch": all(
                 row["above_at_100"] for row in each.values()
             ),
+            "learning all events from the store never ends below the untouched donor": all(
+                row["keeps_the_donor"] for row in each.values()
+            ),
             f"every trial refuses the wrong donor ({sum(trials)} of {len(trials)} do)": all(trials),
         },
     }
@@ -150,6 +154,7 @@ def _bars(curve: Sequence[Mapping[str, Any]], learnable: int) -> dict[str, Any]:
         "events_needed": needed[0] if needed else None,
         "fifth_reaches": float(np.mean(at[learnable // 5]["reuse"])) >= final,
         "above_at_100": float(np.mean(at[100]["reuse"])) > float(np.mean(at[100]["scratch"])),
+        "keeps_the_donor": float(np.mean(taught[-1]["reuse"])) >= float(np.mean(at[0]["reuse"])),
         "wrong_refused": [not chosen for row in taught for chosen in row["wrong_chosen"]],
         "right_chosen": [chosen for row in taught for chosen in row["reuse_chosen"]],
     }
@@ -175,6 +180,7 @@ def table_rows(report: Mapping[str, Any]) -> list[list[str]]:
                 "none reached it" if market["events_needed"] is None else f"{market['events_needed']:,}",
                 yes(market["fifth_reaches"]),
                 yes(market["above_at_100"]),
+                yes(market["keeps_the_donor"]),
                 f"{sum(refused)} of {len(refused)}",
             ]
         )
@@ -194,7 +200,16 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 def curves(report: Mapping[str, Any]) -> str:
     """Return every point of every curve as Markdown."""
-    header = ("market", "events", "from scratch", "from the store", "store chosen", "wrong store", "wrong chosen")
+    header = (
+        "market",
+        "events",
+        "from scratch",
+        "from the store",
+        "store chosen",
+        "trained",
+        "wrong store",
+        "wrong chosen",
+    )
     cells = []
     for name, market in report["markets"].items():
         for row in (row for row in market["curve"] if row["events"]):
@@ -202,8 +217,20 @@ def curves(report: Mapping[str, Any]) -> str:
             right, wrong = chosen
             values = (spread(row[which]) for which in ("scratch", "reuse", "wrong"))
             scratch, reuse, misled = values
-            cells.append([name, f"{row['events']:,}", scratch, reuse, right, misled, wrong])
+            trained = ", ".join(_plan(*plan) for plan in row["reuse_plan"])
+            cells.append([name, f"{row['events']:,}", scratch, reuse, right, trained, misled, wrong])
     return markdown_table(header, cells)
+
+
+def _plan(epochs: int | None, learning_rate: float | None) -> str:
+    """Say how far a donor was trained.
+
+    >>> _plan(None, None), _plan(0, 2e-3), _plan(24, 2e-4)
+    ('scratch', 'not', '24 at 0.0002')
+    """
+    if epochs is None:
+        return "scratch"
+    return f"{epochs} at {learning_rate:g}" if epochs else "not"
 
 
 def _digest(log: Log, setting: Setting, options: Any) -> str:

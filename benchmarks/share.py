@@ -9,7 +9,7 @@ way to another shop's, and weights that follow feedback are held against weights
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from rich.console import Console
 
 from benchmarks.ingest import machine
 from benchmarks.knowledge_parts.common import FULL, TOY, check, once, parser_of, vectors_of, write
-from benchmarks.knowledge_parts.ensembles import Opinions, chosen_weights, gains, through_change
-from benchmarks.knowledge_parts.fusions import Seed, averaged_again, distilled, fisher, seed_model, soup, uniform
+from benchmarks.knowledge_parts.ensembles import through_change
+from benchmarks.knowledge_parts.fusions import first_weights, low_rank, seed_model
 from benchmarks.knowledge_parts.log import Floats, online_retail, toy_world
 from benchmarks.knowledge_parts.rows import Setting, round_of
 from benchmarks.knowledge_parts.shops import Shop, shops_of, together
 from benchmarks.knowledge_parts.tables import console_table, markdown_table, spread, yes
+from learners.knowledge.opinions import Opinions, chosen_weights, gains
+from learners.knowledge.sharing import Member, averaged_again, composition, distilled, fisher, soup, uniform
 from learners.releases import LoadedRelease, load_release
 from learners.round_input import RoundInput
 from learners.rounds import judge_releases, run_round
@@ -35,6 +37,11 @@ SHOPS = 4
 BAR = 0.95
 AFTERWARDS = {"epochs": 4, "learning_rate": 1e-3}  # what training after fusion costs each shop
 AGAIN = 2
+ALL_DATA = (
+    (1.0, 1.0),
+    (1 / 3, 1.0),
+    (1.0, 0.25),
+)  # shares of a shop's epochs and rate that the model of all data tries
 BEST, ALL = "best single seed model", "one model of all data"
 HEADER = ("method", *(f"shop {number}" for number in range(1, SHOPS + 1)), "mean", "of all data", "above best single")
 
@@ -97,13 +104,22 @@ def run_shops(shops: Sequence[Shop], *, vectors: Floats, setting: Setting, seed:
         asked = [_opinions(seeds, one, one) for one in choose]
         weights = [chosen_weights(one) for one in asked]
         values = [one.values for one in weights]
-        soup_model, chosen = soup(seeds, judge[0], lambda release: float(np.mean(judged(release, choose))))
+
+        def score(release: LoadedRelease) -> float:
+            return float(np.mean(judged(release, choose)))
+
+        soup_model, chosen = soup(seeds, judge[0], score)
+        all_data, trained = _all_data(shops, judge[0], folder / "all", setting=setting, seed=seed, score=score)
+        deltas, shares = composition(seeds, first_weights(judge[0]), judge[0], score)
+        adapters, adapter_shares = low_rank(seeds, judge, folder, score, **_afterwards())
         methods = {
             BEST: np.max(singles, axis=0).tolist(),
-            ALL: judged(_all_data(shops, judge[0], folder / "all", setting, seed), judge),
+            ALL: judged(all_data, judge),
             "uniform average": judged(uniform(seeds, judge[0]), judge),
             "greedy soup": judged(soup_model, judge),
             "Fisher-weighted average": judged(fisher(seeds, judge[0]), judge),
+            "composition of all changes": judged(deltas, judge),
+            "composition of LoRA adapters": judged(adapters, judge),
             "average, trained and averaged again": judged(
                 averaged_again(uniform(seeds, judge[0]), judge, folder, rounds=AGAIN, **_afterwards()), judge
             ),
@@ -128,6 +144,8 @@ def run_shops(shops: Sequence[Shop], *, vectors: Floats, setting: Setting, seed:
         "singles": singles,
         "soup": [int(one) for one in chosen],
         "weights": values,
+        "composition": {"changes": shares, "adapters": adapter_shares},
+        "all_data": trained,
         "changes": changes,
         "shops": [
             {"people": shop.log.people(), "events": len(shop.log), "items": int(shop.sells.sum())} for shop in shops
@@ -144,32 +162,49 @@ def _afterwards() -> dict[str, Any]:
     return dict(AFTERWARDS)
 
 
-def _all_data(shops: Sequence[Shop], like: RoundInput, folder: Path, setting: Setting, seed: int) -> LoadedRelease:
-    """Train one model as the shops do, on what all of them learn from."""
-    log = together(shops)
-    round_input = round_of(
-        log,
-        learn=(0, len(log)),
-        judge=(len(log) - 1, len(log)),
-        vectors=like.text_vectors,
-        setting=setting,
-        training=replace(setting.training, strategy="naive"),
-        seed=seed,
-        active=np.any([shop.sells for shop in shops], axis=0),
-    )
-    folder.mkdir()
-    candidate = run_round(round_input, folder).candidate
-    assert candidate is not None, "shops without purchases teach nothing"
-    return load_release(candidate)
+def _all_data(
+    shops: Sequence[Shop],
+    like: RoundInput,
+    folder: Path,
+    *,
+    setting: Setting,
+    seed: int,
+    score: Callable[[LoadedRelease], float],
+) -> tuple[LoadedRelease, dict[str, float]]:
+    """Train one model on what all shops learn from, as far and as fast as their validation likes best."""
+    log, found = together(shops), []
+    for share, rate in ALL_DATA:
+        epochs = max(1, round(share * setting.training.first_epochs))
+        learning_rate = rate * setting.training.first_learning_rate
+        round_input = round_of(
+            log,
+            learn=(0, len(log)),
+            judge=(len(log) - 1, len(log)),
+            vectors=like.text_vectors,
+            setting=setting,
+            training=replace(
+                setting.training, strategy="naive", first_epochs=epochs, first_learning_rate=learning_rate
+            ),
+            seed=seed,
+            active=np.any([shop.sells for shop in shops], axis=0),
+        )
+        out = folder / f"{epochs}-{rate}"
+        out.mkdir(parents=True)
+        candidate = run_round(round_input, out).candidate
+        assert candidate is not None, "shops without purchases teach nothing"
+        release = load_release(candidate)
+        said = {"epochs": epochs, "learning_rate": learning_rate, "validation": score(release)}
+        found.append((release, said))
+    return max(found, key=lambda one: one[1]["validation"])
 
 
-def _opinions(seeds: Sequence[Seed], events: RoundInput, *sellers: RoundInput) -> Opinions:
+def _opinions(seeds: Sequence[Member], events: RoundInput, *sellers: RoundInput) -> Opinions:
     """Ask the seed models about the events of one shop, over what some shops sell."""
     sells = torch.from_numpy(np.any([one.active for one in sellers], axis=0))
     return Opinions.of(seeds, events.newest_histories, events.newest_targets, sells)
 
 
-def _asked_together(seeds: Sequence[Seed], events: RoundInput, weights: Sequence[float]) -> float:
+def _asked_together(seeds: Sequence[Member], events: RoundInput, weights: Sequence[float]) -> float:
     opinions = _opinions(seeds, events, events)
     return float(np.mean(gains(opinions.mixed(weights), opinions.true)))
 

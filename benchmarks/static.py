@@ -2,8 +2,8 @@
 
 A person's last item is the test, the one before it the validation, the rest is trained on. The epoch that is kept is
 the one with the best validation NDCG@10; the test is looked at once, after that. Both rankings are shown: among all
-items, and with the person's earlier items left out, as the code does that the common SASRec figures come from (S3-Rec's
-full-sort mode).
+items, as RecBole ranks, and with the person's earlier items left out, as HSTU's reference code and S3-Rec's full-sort
+mode do; see docs/training.md for which figure compares with which.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from torch import Tensor
 from benchmarks.ingest import machine
 from learners.errors import LearnerError
 from learners.model import ModelConfig, SharedModel
-from learners.round_input import RoundConfig
+from learners.round_input import Batching, RoundConfig
 from learners.strategies import strategy_named
 from learners.training import Trainer
 from learners.training_rows import Rows
@@ -84,6 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
     training = RoundConfig(
         first_epochs=options.epochs,
         batch_rows=options.batch_rows,
+        batching=options.batching,
         first_learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
         patience=options.patience,
@@ -297,11 +298,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--heads", type=int, default=2)
     parser.add_argument("--dropout", type=float, default=0.5)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.01)
     parser.add_argument("--batch-rows", type=int, default=128)
-    parser.add_argument("--negatives", type=int, default=0, help="sampled a step; 0: rank the whole catalogue")
-    parser.add_argument("--attribute-width", type=int, default=128, help="0: learn from ids alone")
+    parser.add_argument("--batching", choices=get_args(Batching), default="rows", help="equally many a batch")
+    parser.add_argument("--negatives", type=int, default=2_048, help="sampled a step; 0: rank the whole catalogue")
+    parser.add_argument("--attribute-width", type=int, default=64, help="0: learn from ids alone")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)

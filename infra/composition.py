@@ -1,16 +1,25 @@
 """From settings to the components' own configurations."""
 
+from functools import partial
+from pathlib import Path
 from typing import Any
+
+import structlog
 
 from infra.deployment import kafka_connection
 from infra.settings import Settings
 from learners.drift import DriftConfig
 from learners.encoder import open_encoder
+from learners.errors import LearnerError
 from learners.fast_memory.decay import DAY_MS
 from learners.gate import GateConfig
 from learners.knowledge.accumulation import Accumulation
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.collection import CollectionConfig
+from learners.knowledge.contents import FORM_OF
+from learners.knowledge.deposits import MOST_PEOPLE
+from learners.knowledge.donors import DonorSource
+from learners.knowledge.entry import ABOUT_PEOPLE, Kind
 from learners.knowledge.graph import GraphConfig, KnowledgeGraph
 from learners.knowledge.store import KnowledgeStore
 from learners.learner import LearnerConfig
@@ -19,9 +28,15 @@ from learners.model import ModelConfig
 from learners.ranker import RankerConfig
 from learners.round_input import RoundConfig
 from learners.shadow import ShadowConfig
+from learners.tasks.knowledge import deposit, first_round
+from learners.tasks.learner import RoundOutcome, Rows, TaskLearner
+from learners.tasks.task import Task
 from learners.triggers import TriggerConfig
 from streams.learning.config import LearnerProcessConfig
 from streams.learning.keeping import Keeping
+from streams.task_process import TaskWorkerConfig
+
+log = structlog.get_logger(__name__)
 
 KNOWLEDGE = "knowledge"  # under the data folder, unless a URL says where
 ROUND_LOGS = "round-logs"  # under the data folder: what `learning.logger` writes
@@ -46,9 +61,7 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
             interactions=learning.round_interactions,
             interval_ms=None if interval_s is None else round(interval_s * 1000),
             on_drift=learning.round_on_drift,
-            drift_interactions=max(
-                1, learning.round_interactions // 4
-            ),  # enough to learn from, and well before the next
+            drift_interactions=max(1, learning.round_interactions // 2),  # enough to learn from, and to pay for
         ),
         drift=DriftConfig(delta=drift.delta, warning_delta=drift.warning_delta, cooldown=drift.cooldown_interactions),
         shadow=ShadowConfig(interactions=gate.shadow_interactions),
@@ -65,7 +78,9 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
             epochs=learning.epochs,
             first_epochs=learning.first_epochs,
             batch_rows=learning.batch_rows,
+            first_batch_rows=learning.first_batch_rows,
             learning_rate=learning.learning_rate,
+            adam_epsilon=learning.adam_epsilon,
             distillation=learning.distillation,
             strategy=learning.strategy,
             logger=learning.logger,
@@ -85,6 +100,7 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
         replay_rows=learning.replay_rows,
         newest_window=gate.window,
         metrics_window=learning.metrics_window,
+        most_people=MOST_PEOPLE if settings.knowledge.accumulate and _kinds(settings) & ABOUT_PEOPLE else 0,
     )
 
 
@@ -125,6 +141,7 @@ def worker_arguments(settings: Settings) -> dict[str, Any]:
         "max_users": settings.ranking.max_users,
         "ranking_linger_ms": settings.ranking.linger_ms,
         "ranker": ranker_config(settings),
+        "graph": knowledge_graph(settings) if settings.knowledge.graph else None,
     }
 
 
@@ -155,6 +172,52 @@ def learner_arguments(settings: Settings) -> dict[str, Any]:
     }
 
 
+def task_worker_arguments(settings: Settings, *, task_file: Path, round_examples: int) -> dict[str, Any]:
+    """What `streams.task_process.run_task_worker` is called with.
+
+    Args:
+        settings: All settings; Kafka is set.
+        task_file: The task's declaration.
+        round_examples: Labelled examples that make a round.
+    """
+    store = knowledge_store(settings) if settings.postgres.url is not None else None
+    if store is not None:
+        store.create()
+    return {
+        "connection": kafka_connection(settings),
+        "task": Task.from_toml(task_file),
+        "data_dir": settings.data_dir.absolute(),
+        "seed": settings.seed,
+        "config": TaskWorkerConfig(
+            round_examples=round_examples, checkpoint_interval_s=settings.learning.checkpoint_interval_s
+        ),
+        "learn": partial(learn_and_keep, store=store) if store is not None else None,
+        "http_host": settings.http.host,
+    }
+
+
+def learn_and_keep(learner: TaskLearner, rows: Rows, *, store: KnowledgeStore) -> RoundOutcome:
+    """Run a round, the first one from the nearest knowledge, and keep what it learned, if the store lets us.
+
+    Args:
+        learner: Of the task.
+        rows: Examples of the round.
+        store: Where knowledge is.
+    """
+    parents: tuple[str, ...] = ()
+    if learner.version:
+        outcome = learner.learn(rows)
+    else:
+        outcome, trial = first_round(learner, rows, store)
+        parents = trial.chosen.parents
+    if outcome.released:
+        try:
+            deposit(store, learner, outcome, parents=parents)
+        except LearnerError as error:
+            log.warning("knowledge_not_kept", task=learner.task.key, error=str(error))
+    return outcome
+
+
 def keeping(settings: Settings) -> Keeping:
     """What the learner hands knowledge to; nothing is connected yet.
 
@@ -162,16 +225,25 @@ def keeping(settings: Settings) -> Keeping:
         settings: All settings; Postgres is set.
     """
     knowledge, graph = settings.knowledge, knowledge_graph(settings) if settings.knowledge.graph else None
-    if not knowledge.accumulate:
-        return Keeping(graph=graph)
-    accumulation = Accumulation(
-        knowledge_store(settings),
-        collection=collection_config(settings),
-        task=knowledge.task,
-        encoder=settings.model.text_encoder,
-        graph=graph.snapshot if graph is not None else tuple,
-    )
-    return Keeping(accumulation=accumulation, graph=graph)
+    encoder, accumulation, reuse = settings.model.text_encoder, None, None
+    if knowledge.accumulate:
+        accumulation = Accumulation(
+            knowledge_store(settings),
+            collection=collection_config(settings),
+            task=knowledge.task,
+            encoder=encoder,
+            graph=graph.snapshot if graph is not None else tuple,
+            kinds=_kinds(settings),
+        )
+    if knowledge.reuse:
+        reuse = DonorSource(store=knowledge_store(settings), encoder=encoder, most=knowledge.reuse)
+    return Keeping(accumulation=accumulation, graph=graph, reuse=reuse)
+
+
+def _kinds(settings: Settings) -> frozenset[Kind]:
+    """What a release leaves."""
+    wanted = settings.knowledge.kinds.split(",")
+    return frozenset(kind for kind in FORM_OF if kind in wanted)
 
 
 def knowledge_graph(settings: Settings) -> KnowledgeGraph:

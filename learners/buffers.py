@@ -40,7 +40,7 @@ class ReplayBuffer(Protocol):
         logits: Floats | None = None,
     ) -> None: ...
     def sample(self, rows: int) -> Indexes: ...
-    def draw(self, rows: int) -> dict[str, npt.NDArray[Any]]: ...
+    def draw(self, rows: int, *, before: float = float("inf")) -> dict[str, npt.NDArray[Any]]: ...
     def forget(self, user_id: str, *, until_ms: int) -> int: ...
     def user_ids(self) -> set[str]: ...
     def get_state(self) -> dict[str, Any]: ...
@@ -102,16 +102,17 @@ class Archive:
         rows = (row for items in sequences.values() for row in cut([], items, length=self.length))
         return to_arrays(rows, length=self.length)
 
-    def sample(self, rows: int) -> Indexes:
+    def sample(self, rows: int, *, before: float = float("inf")) -> Indexes:
         """Return interactions with their histories, left-padded, item last, int32 [<= rows, L+1]; none twice."""
-        chosen = set(self._rng.choice(len(self), size=min(rows, len(self)), replace=False).tolist())
+        drawable = [place for place, held in enumerate(self._held) if held[3] < before]
+        chosen = set(self._rng.choice(drawable, size=min(rows, len(drawable)), replace=False).tolist())
         held = enumerate(_with_histories(self._held, length=self.length))
         kept = [([*each.history, each.item_index], 1) for place, each in held if place in chosen]
         return to_arrays(kept, length=self.length)[0]
 
-    def draw(self, rows: int) -> dict[str, npt.NDArray[Any]]:
-        """Return a sample under the name `tokens`."""
-        return {"tokens": self.sample(rows)}
+    def draw(self, rows: int, *, before: float = float("inf")) -> dict[str, npt.NDArray[Any]]:
+        """Return a sample of what came before a number in the stream, under the name `tokens`."""
+        return {"tokens": self.sample(rows, before=before)}
 
     def forget(self, user_id: str, *, until_ms: int) -> int:
         """Remove a person's interactions up to and including a time; returns how many went."""

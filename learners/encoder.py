@@ -82,7 +82,7 @@ class TextEncoder:
         """Return one unit vector per text, float32 [n, T]; the zero vector for an empty text."""
         import torch  # noqa: PLC0415 - as above
 
-        tokenizer, model = self._load()
+        tokenizer, model = self.load()
         texts = [scrubbed(text) for text in texts]  # tokenizers refuse half a surrogate pair
         vectors = np.zeros((len(texts), int(model.config.hidden_size)), dtype=np.float32)
         by_length = sorted((row for row, text in enumerate(texts) if text.strip()), key=lambda row: len(texts[row]))
@@ -102,7 +102,12 @@ class TextEncoder:
                 vectors[rows] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
         return vectors
 
-    def _load(self) -> tuple[Any, Any]:
+    def load(self) -> tuple[Any, Any]:
+        """Return tokenizer and model, loaded once.
+
+        Raises:
+            EncoderUnavailableError: If the weights are nowhere to be found.
+        """
         if self._loaded is None:
             from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415 - as above
             from transformers.utils import logging  # noqa: PLC0415 - as above

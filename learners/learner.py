@@ -234,6 +234,7 @@ class Learner:
             gate=config.gate,
             seed=int(self._rng.integers(2**31)),
             incumbent=incumbent,
+            people=self.pending.people(most=config.most_people) if config.most_people else (),
             facts={
                 "trigger": trigger.kind,
                 "trigger_detail": trigger.detail,

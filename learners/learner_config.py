@@ -31,6 +31,7 @@ class LearnerConfig:
         frozen_cases: Cases of earlier windows kept to measure forgetting.
         most_pending: Interactions waiting for a round at most.
         metrics_window: Interactions per reported figure.
+        most_people: People named in a round's input, for exemplars and user embeddings; 0: nobody.
     """
 
     ranker: RankerConfig = field(default_factory=RankerConfig)
@@ -48,3 +49,4 @@ class LearnerConfig:
     frozen_cases: int = 1_000
     most_pending: int = 100_000
     metrics_window: int = 1_000
+    most_people: int = 0

@@ -61,6 +61,7 @@ class StratifiedReservoir:
         self._rng = rng
         self._tokens: Indexes = np.zeros((strata, self._room, length + 1), np.int32)
         self._times_ms = np.zeros((strata, self._room), np.int64)
+        self._arrivals = np.zeros((strata, self._room), np.int64)
         self._users: list[list[str]] = [[] for _ in range(strata)]
 
     def __len__(self) -> int:
@@ -85,10 +86,9 @@ class StratifiedReservoir:
             item_index: The item.
             time_ms: When.
             band: Popularity band of the item, 0 (rare) to `len(POPULARITY_BANDS)`.
-            arrival: Its number in the stream; for buffers that tell the newest.
+            arrival: Its number in the stream, by which a draw leaves out what is held out; 0: before everything.
             logits: The shared model's score of every item, [>= N], None without a model; for buffers that keep them.
         """
-        del arrival
         stratum = crc32(user_id.encode()) % self.user_groups * self.bands + min(band, self.bands - 1)
         self.seen[stratum] += 1
         place = self._place(stratum)
@@ -104,7 +104,7 @@ class StratifiedReservoir:
         row[: self.length - len(kept)] = 0
         row[self.length - len(kept) : self.length] = kept
         row[self.length] = item_index
-        self._times_ms[stratum, place] = time_ms
+        self._times_ms[stratum, place], self._arrivals[stratum, place] = time_ms, arrival
         self._users[stratum][place] = user_id
 
     def _place(self, stratum: int) -> int | None:
@@ -123,9 +123,16 @@ class StratifiedReservoir:
         tokens: Indexes = self.draw(rows)["tokens"]
         return tokens
 
-    def draw(self, rows: int) -> dict[str, npt.NDArray[Any]]:
-        """Return a sample under the name `tokens`, and beside it, by name, what else is kept with each interaction."""
+    def draw(self, rows: int, *, before: float = float("inf")) -> dict[str, npt.NDArray[Any]]:
+        """Return a sample under the name `tokens`, and beside it, by name, what else is kept with each interaction.
+
+        Args:
+            rows: Most interactions drawn.
+            before: Only what came before this number in the stream is drawn: a gate's window stays out of its round.
+        """
         strata, places = self._all_places()
+        drawable = self._arrivals[strata, places] < before
+        strata, places = strata[drawable], places[drawable]
         chosen = self._rng.choice(len(strata), size=min(rows, len(strata)), replace=False)
         return {name: values[strata[chosen], places[chosen]] for name, values in self._sampled().items()}
 
@@ -135,7 +142,7 @@ class StratifiedReservoir:
 
     def _stored(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays [strata, room, ...] that are moved and saved together."""
-        return {**self._sampled(), "times_ms": self._times_ms}
+        return {**self._sampled(), "times_ms": self._times_ms, "arrivals": self._arrivals}
 
     def forget(self, user_id: str, *, until_ms: int) -> int:
         """Remove a person's interactions up to and including a time; returns how many went."""
@@ -183,7 +190,7 @@ class StratifiedReservoir:
         strata, places = self._all_places()
         for name, values in self._stored().items():
             values[:] = 0
-            values[strata, places] = state[name]
+            values[strata, places] = state.get(name, 0)  # states once had no arrivals: all of that is long past
         self._users, end = [], 0
         for held in self._held.tolist():
             start, end = end, end + held

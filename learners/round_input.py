@@ -18,13 +18,16 @@ Indexes = npt.NDArray[np.int32]
 Schedule = Literal["constant", "cosine", "inverse"]
 Loss = Literal["softmax", "gbce"]
 Sampling = Literal["uniform", "popularity"]
+Batching = Literal["rows", "targets"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": get_args(Schedule),
     "loss": get_args(Loss),
     "sampling": get_args(Sampling),
+    "batching": get_args(Batching),
 }
 _ARRAYS, _FACTS = "arrays.npz", "round.json"
+_PATHS = ("incumbent", "start", "donors")
 _EXTRA = "extra."
 
 
@@ -34,10 +37,15 @@ class RoundConfig:
 
     Args:
         epochs: Most passes over the rows of a fine-tuning round; at least 1.
-        first_epochs: The same for a round that starts from scratch.
-        batch_rows: Histories per optimizer step; at least 1.
+        first_epochs: The same for a first round; 0 leaves what it starts from as it is.
+        batch_rows: Histories per optimizer step of a fine-tuning round; at least 1.
+        first_batch_rows: The same for a first round.
+        batching: What every step has equally many of: `rows`, or `targets`, so that each target counts alike: a batch
+            of short histories then has more rows than `batch_rows`, one of long ones fewer.
         learning_rate: eta_0 of AdamW, above 0.
-        first_learning_rate: The same for a round that starts from scratch.
+        adam_epsilon: Of AdamW in a fine-tuning round, above 0. Items that are not in the round get tiny gradients, all
+            downwards; an epsilon far below those lifts them to full steps, and what is out of season sinks.
+        first_learning_rate: The same for a first round.
         schedule: `constant`, `cosine` (to zero over the epochs) or `inverse` (eta_0 / (1 + lambda * step)).
         schedule_decay: lambda of `inverse`, per step; at least 0.
         weight_decay: AdamW's; at least 0.
@@ -61,14 +69,17 @@ class RoundConfig:
 
     epochs: int = 2
     first_epochs: int = 24
-    batch_rows: int = 32
-    learning_rate: float = 2e-3
+    batch_rows: int = 16
+    first_batch_rows: int = 32
+    batching: Batching = "rows"
+    learning_rate: float = 6e-3
+    adam_epsilon: float = 5e-4
     first_learning_rate: float = 2e-3
     schedule: Schedule = "cosine"
     schedule_decay: float = 0.01
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    distillation: float = 0.5
+    distillation: float = 1.0
     full_softmax_items: int = 20_000
     sampled_negatives: int = 8_192
     loss: Loss = "softmax"
@@ -85,10 +96,12 @@ class RoundConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
-        for name in ("epochs", "first_epochs", "batch_rows", "sampled_negatives", "patience", "threads"):
+        for name in ("epochs", "batch_rows", "first_batch_rows", "sampled_negatives", "patience", "threads"):
             if getattr(self, name) < 1:
                 raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="at least 1")
-        for name in ("learning_rate", "first_learning_rate", "max_grad_norm"):
+        if self.first_epochs < 0:
+            raise InvalidModelConfigError(name="first_epochs", value=self.first_epochs, expected="at least 0")
+        for name in ("learning_rate", "adam_epsilon", "first_learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="above 0")
         for name in ("schedule_decay", "weight_decay", "distillation"):
@@ -97,6 +110,21 @@ class RoundConfig:
         if not 0 <= self.validation_share <= 0.5:
             raise InvalidModelConfigError(name="validation_share", value=self.validation_share, expected="in [0, 0.5]")
         _require_choices(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """One of those whom a round learns from.
+
+    Args:
+        user_id: Who.
+        since_ms: When the oldest of what is known of them happened; None where that is not known.
+        items: Item indexes, oldest first.
+    """
+
+    user_id: str
+    since_ms: int | None
+    items: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +153,14 @@ class RoundInput:
         training: How to train.
         gate: How to judge.
         seed: Source of every random choice.
-        incumbent: The release to start from and to beat; None starts from scratch.
+        incumbent: The release to start from and to beat; None is a first round.
+        start: What a first round starts from, a directory like a release's; None: from scratch. It is judged as any
+            first round is.
+        donors: What a first round may start from, a directory that `learners.knowledge.donors` wrote; None: nothing.
+            Whoever runs the round chooses; see `learners.knowledge.starting`.
         facts: Anything JSON-able that shall stand in the manifest (offsets learned, trigger, interactions).
         extras: What the strategy's buffer keeps with its rows, by name; M rows each.
+        people: Whom it learns from, where exemplars or user embeddings are kept; they stay in this directory.
     """
 
     tokens: Indexes
@@ -149,8 +182,11 @@ class RoundInput:
     gate: GateConfig = field(default_factory=GateConfig)
     seed: int = 0
     incumbent: Path | None = None
+    start: Path | None = None
+    donors: Path | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    people: Sequence[Person] = ()
 
     def __post_init__(self) -> None:
         """Check every shape and every index once, so that training need not.
@@ -158,6 +194,7 @@ class RoundInput:
         Raises:
             InvalidRoundInputError: If an array contradicts another.
         """
+        _require_training(self)
         rows, length, items = len(self.tokens), self.model.history_length, len(self.item_ids)
         expected: dict[str, tuple[int, ...]] = {
             "tokens": (rows, length + 1),
@@ -215,8 +252,9 @@ class RoundInput:
             "training": asdict(self.training),
             "gate": asdict(self.gate),
             "seed": self.seed,
-            "incumbent": None if self.incumbent is None else str(self.incumbent),
+            **{name: None if getattr(self, name) is None else str(getattr(self, name)) for name in _PATHS},
             "facts": dict(self.facts),
+            "people": [[person.user_id, person.since_ms, list(person.items)] for person in self.people],
         }
         with whole_directory(folder) as target:
             arrays = {name: getattr(self, name) for name in _ARRAY_NAMES}
@@ -239,9 +277,24 @@ class RoundInput:
             training=RoundConfig(**facts["training"]),
             gate=GateConfig(**facts["gate"]),
             seed=facts["seed"],
-            incumbent=None if facts["incumbent"] is None else Path(facts["incumbent"]),
+            incumbent=_path(facts["incumbent"]),
+            start=_path(facts.get("start")),
+            donors=_path(facts.get("donors")),
             facts=facts["facts"],
+            people=[
+                Person(user_id=user_id, since_ms=since_ms, items=tuple(items))
+                for user_id, since_ms, items in facts.get("people", [])
+            ],
         )
+
+
+def _require_training(round_input: RoundInput) -> None:
+    if not round_input.training.first_epochs and round_input.incumbent is None and round_input.start is None:
+        raise InvalidRoundInputError(name="first_epochs", found="0", expected="at least 1 from scratch")
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _require_choices(config: RoundConfig) -> None:

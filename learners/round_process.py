@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(round_input.training.threads)
     try:
         with whole_directory(options.out_dir) as folder:
-            run_round(round_input, folder, beat=heartbeat(options.work / _HEARTBEAT))
+            _run(round_input, folder, heartbeat(options.work / _HEARTBEAT))
     except LearnerError as error:
         known: dict[str, str | int] = {"error": type(error).__name__, "message": str(error)}
         if isinstance(error, DivergedError):
@@ -209,6 +209,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_whole(options.work / _ERROR, json.dumps(known).encode())
         return _EXIT_KNOWN_ERROR
     return 0
+
+
+def _run(round_input: RoundInput, folder: Path, beat: Callable[[int, int], None]) -> RoundResult:
+    if round_input.donors is None:
+        return run_round(round_input, folder, beat=beat)
+    from learners.knowledge.starting import run_from_donors  # noqa: PLC0415 - most rounds need no knowledge
+
+    return run_from_donors(round_input, folder, beat=beat)
 
 
 def heartbeat(path: Path) -> Callable[[int, int], None]:

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ __all__ = ["RoundConfig", "RoundInput", "RoundResult", "judge_releases", "run_ro
 
 Outcome = Literal["passed", "refused", "empty"]
 CANDIDATE, RESULT = "candidate", "result.json"
+FIRST_EPSILON = 1e-8  # AdamW's, PyTorch's own: from scratch every item has its turn as a target
 _SHAPE = (
     "width",
     "layers",
@@ -96,7 +97,7 @@ def run_round(round_input: RoundInput, out_dir: Path, *, beat: Beat = lambda _st
     config, device = round_input.training, _device(round_input.training)
     strategy = strategy_named(config.strategy, config.strategy_settings)
     logger = logger_named(config.logger, Path(config.log_dir or "."))
-    incumbent = None if round_input.incumbent is None else load_release(round_input.incumbent)
+    incumbent = _loaded(round_input.incumbent)
     round_input = strategy.choose(round_input, incumbent)
     rows, validation = prepare(round_input, np.random.default_rng(round_input.seed))
     if not len(rows):
@@ -106,20 +107,23 @@ def run_round(round_input: RoundInput, out_dir: Path, *, beat: Beat = lambda _st
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(round_input.seed)
         parent = None if strategy.from_scratch else incumbent
-        model, from_scratch = _copy_of(parent, round_input)
+        start = None if strategy.from_scratch or incumbent is not None else _loaded(round_input.start)
+        model, from_scratch = _copy_of(parent or start, round_input)
+        first = from_scratch or parent is None
         trainer = Trainer(
             model.to(device),
             text_vectors=torch.from_numpy(round_input.text_vectors).to(device),
             active=torch.from_numpy(round_input.active).to(device),
-            config=config,
+            config=replace(config, batch_rows=config.first_batch_rows) if first else config,
             strategy=strategy,
-            epochs=config.first_epochs if from_scratch else config.epochs,
-            learning_rate=config.first_learning_rate if from_scratch else config.learning_rate,
+            epochs=config.first_epochs if first else config.epochs,
+            learning_rate=config.first_learning_rate if first else config.learning_rate,
+            epsilon=FIRST_EPSILON if first else config.adam_epsilon,
             seed=round_input.seed,
             teacher=None if parent is None else _teacher(parent, device),
-            held={} if round_input.incumbent is None or from_scratch else load_kept(round_input.incumbent),
+            held={} if round_input.incumbent is None or first else load_kept(round_input.incumbent),
         )
-        curve = trainer.train(rows, validation, beat=beat)
+        curve = trainer.train(rows, validation, beat=beat) if trainer.epochs else Curve()
     candidate = _served(model.cpu(), round_input)
     if not _is_finite(candidate):
         raise DivergedError(step=len(curve.losses), loss=math.nan)  # the very last step broke it
@@ -159,6 +163,10 @@ def judge_releases(candidate: LoadedRelease, incumbent: LoadedRelease | None, ro
     )
 
 
+def _loaded(folder: Path | None) -> LoadedRelease | None:
+    return None if folder is None else load_release(folder)
+
+
 def _device(config: RoundConfig) -> torch.device:
     if config.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -166,7 +174,7 @@ def _device(config: RoundConfig) -> torch.device:
 
 
 def _copy_of(incumbent: LoadedRelease | None, round_input: RoundInput) -> tuple[SharedModel, bool]:
-    """Return the model to train and whether it starts from scratch: no incumbent, or one of another shape."""
+    """Return the model to train and whether it starts from scratch: nothing to start from, or of another shape."""
     config, items = round_input.model, len(round_input.item_ids)
     if incumbent is None or any(getattr(incumbent.model.config, name) != getattr(config, name) for name in _SHAPE):
         model = SharedModel(config, capacity=capacity_for(config, items))
@@ -179,7 +187,7 @@ def _copy_of(incumbent: LoadedRelease | None, round_input: RoundInput) -> tuple[
         model = model.grown(capacity_for(config, items))
     known = len(incumbent.item_ids)
     model.admit(known, torch.from_numpy(round_input.text_vectors[known:]))
-    if len(round_input.learned):
+    if len(round_input.learned) and round_input.incumbent is not None:
         warm_start(
             model,
             learned=torch.from_numpy(round_input.learned),
@@ -297,8 +305,8 @@ def _summary(
         "steps": len(curve.gradient_norms),
         "epochs": len(curve.validation) or curve.best_epoch,
         "best_epoch": curve.best_epoch,
-        "first_loss": curve.losses[0],
-        "last_loss": curve.losses[-1],
+        "first_loss": curve.losses[0] if curve.losses else None,
+        "last_loss": curve.losses[-1] if curve.losses else None,
         "validation": curve.validation,
         "device": device,
         "wall_s": round(time.perf_counter() - started, 3),

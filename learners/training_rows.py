@@ -1,5 +1,6 @@
 """A round's rows, ready for the model: right-padded, cut into batches of alike length, validation targets set aside."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -8,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from learners.round_input import RoundInput
+from learners.round_input import Batching, RoundInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,30 @@ class Rows:
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__ if name != "extras"}
         return Rows(**moved, extras=extras)
 
-    def batches(self, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """Yield row numbers in random batches whose rows are alike in length, so that little is padding."""
+    def batches(self, size: int, generator: torch.Generator, *, by: Batching = "rows") -> Iterator[Tensor]:
+        """Yield row numbers in random batches whose rows are alike in length, so that little is padding.
+
+        Args:
+            size: Rows of a batch; by `targets` on average.
+            generator: Source of the order.
+            by: What batches have equally many of. By `rows`, a target among few counts more than one among many,
+                because a step takes the mean of its targets.
+        """
         order = torch.randperm(len(self), generator=generator)
-        chunks = [chunk[self.lengths[chunk].argsort(stable=True)].split(size) for chunk in order.split(size * 16)]
-        batches = [batch for chunk in chunks for batch in chunk]
+        alike = [chunk[self.lengths[chunk].argsort(stable=True)] for chunk in order.split(size * 16)]
+        batches = [
+            batch for chunk in alike for batch in (chunk.split(size) if by == "rows" else self._even(chunk, size))
+        ]
         for position in torch.randperm(len(batches), generator=generator).tolist():
             yield batches[position]
+
+    def _even(self, rows: Tensor, size: int) -> list[Tensor]:
+        """Return rows, in their order, as at most so many batches as by size, of about equally many targets each."""
+        counts = self.targets[rows].sum(dim=1)
+        batches = math.ceil(len(rows) / size)
+        middles = counts.cumsum(0) - counts / 2  # a row goes where the middle of its targets falls
+        place = (middles * batches / counts.sum()).long().clamp(max=batches - 1)
+        return [rows[place == number] for number in range(batches) if bool((place == number).any())]
 
 
 def prepare(round_input: RoundInput, rng: np.random.Generator) -> tuple[Rows, Rows]:

@@ -19,7 +19,7 @@ class TriggerConfig:
     interactions: int = 8_000
     interval_ms: int | None = None
     on_drift: bool = True
-    drift_interactions: int = 2_000
+    drift_interactions: int = 4_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,7 @@ class RankedItem(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     item_id: str
     score: float
     reason: str  # the expert that contributed most: shared_model, covisitation, popularity, recency, repeat, ...
+    because: str | None = None  # in words, from the knowledge graph where it grows and has something to say
 
 
 class Ranking(Wire, kw_only=True, frozen=True, gc=False):
@@ -209,3 +210,23 @@ class ExpertUpdate(Wire, kw_only=True, frozen=True, gc=False):
     payload: msgspec.Raw  # JSON, meant for `learners`; its shape belongs to the expert
     interactions: int  # interactions the learner had applied when it wrote this
     updated_at_ms: int
+
+
+class TaskExample(Wire, kw_only=True, frozen=True, gc=False):
+    """`tasks.examples`, key `example_id`: something for a task to answer, and to learn from where it has its label."""
+
+    example_id: Id
+    task: Id  # name of the task; whoever works on another leaves it alone
+    fields: dict[str, str | float | None]  # what the task's declaration names: inputs, numbers, and the target if known
+
+
+class TaskPrediction(Wire, kw_only=True, frozen=True, gc=False):
+    """`tasks.predictions`, key `example_id`: what a task said of an example, before it learned from it."""
+
+    prediction_id: str  # deterministic: a repeat after a crash has the same
+    example_id: str
+    task: str
+    value: str | float  # the likeliest class, or the number
+    score: float  # the class's chance, or the number again
+    chances: dict[str, float] = {}  # of every class; empty where the answer is a number
+    model_version: int  # 0: nothing was learned yet

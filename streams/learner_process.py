@@ -379,7 +379,7 @@ class LearnerProcess:
             progress, lifecycle = self.progress, self._lifecycle
             if self._feed is not None and (lag := self._feed.lag) is not None:
                 progress.lag = lag + self._inbox.records
-            progress.knowledge = self._keeping.counts
+            progress.knowledge, progress.start = self._keeping.counts, lifecycle.start
             progress.announcements_waiting = self._announcer.waiting
             progress.round_steps = lifecycle.steps
             progress.gauge()

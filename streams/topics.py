@@ -15,6 +15,8 @@ MODELS_RELEASES = "models.releases"
 INTERACTIONS_VALIDATED = "interactions.validated"
 INTERACTIONS_BY_ITEM = "interactions.by_item"
 EXPERTS_UPDATES = "experts.updates"
+TASKS_EXAMPLES = "tasks.examples"
+TASKS_PREDICTIONS = "tasks.predictions"
 
 DLQ_SUFFIX = ".dlq"
 DLQ_HEADROOM_BYTES = 64 * 1024  # headers and key on top of a payload as large as the source topic allows
@@ -54,6 +56,8 @@ TOPICS: tuple[TopicSpec, ...] = (
     TopicSpec(name=INTERACTIONS_VALIDATED, retention_ms=29 * DAY_MS),
     TopicSpec(name=INTERACTIONS_BY_ITEM, retention_ms=29 * DAY_MS, dead_letters=True),
     TopicSpec(name=EXPERTS_UPDATES, partitions=1, compacted=True),
+    TopicSpec(name=TASKS_EXAMPLES, retention_ms=29 * DAY_MS, dead_letters=True),
+    TopicSpec(name=TASKS_PREDICTIONS, retention_ms=7 * DAY_MS),
 )
 
 

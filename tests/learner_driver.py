@@ -21,6 +21,7 @@ from learners.gate import GateConfig
 from learners.knowledge.accumulation import Accumulation
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.collection import CollectionConfig
+from learners.knowledge.donors import DonorSource
 from learners.knowledge.graph import KnowledgeGraph
 from learners.knowledge.store import KnowledgeStore
 from learners.learner import Learner, LearnerConfig
@@ -60,7 +61,10 @@ def learner_config(options: dict[str, Any]) -> LearnerConfig:
         trigger=TriggerConfig(interactions=options.get("round_interactions", 10**9), on_drift=False),
         model=ModelConfig(width=8, layers=1, heads=1, history_length=8, text_width=TEXT_WIDTH, spare_rows=16),
         training=RoundConfig(
-            first_epochs=options.get("epochs", 1), epochs=options.get("epochs", 1), batch_rows=64, device="cpu"
+            first_epochs=options.get("first_epochs", options.get("epochs", 1)),
+            epochs=options.get("epochs", 1),
+            batch_rows=64,
+            device="cpu",
         ),
         gate=GateConfig(popularity_floor=options.get("popularity_floor", 0.0), max_regression=1, max_forgetting=1),
         replay_capacity=300,
@@ -81,7 +85,8 @@ def keeping(options: dict[str, Any]) -> Keeping:
         encoder="hash",
         graph=graph.snapshot,
     )
-    return Keeping(accumulation=accumulation, graph=graph)
+    reuse = DonorSource(store=accumulation.store, encoder="hash")
+    return Keeping(accumulation=accumulation, graph=graph, reuse=reuse)
 
 
 def kill_at(moment: str, *, times: int) -> None:

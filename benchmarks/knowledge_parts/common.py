@@ -30,7 +30,7 @@ FULL = Setting(
     model=ModelConfig(width=32, layers=1, heads=2, history_length=20, text_width=TEXT_WIDTH, spare_rows=0),
     training=RoundConfig(device="cpu"),
     donor_training=RoundConfig(
-        batch_rows=128,
+        first_batch_rows=128,
         first_epochs=4,
         first_learning_rate=4e-3,
         full_softmax_items=1_000,

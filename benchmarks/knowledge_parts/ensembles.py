@@ -1,86 +1,9 @@
 """The seed models asked together, with weights that follow what people do, or stay as they were."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
-import torch
-from torch import Tensor
 
-from benchmarks.knowledge_parts.fusions import Seed
-from benchmarks.knowledge_parts.log import Indexes
-from learners.knowledge.distillation import AdaptiveWeights, mixed_targets
-
-TOP = 10
-
-
-@dataclass(frozen=True)
-class Opinions:
-    """What every seed model says of the same events.
-
-    Args:
-        logits: Of each model, over the columns, [W, C].
-        known: Of each model, which columns it learned about, bool [C].
-        true: Which column followed, [W].
-    """
-
-    logits: Sequence[Tensor]
-    known: Sequence[Tensor]
-    true: Tensor
-
-    @classmethod
-    def of(cls, seeds: Sequence[Seed], histories: Indexes, targets: Indexes, sells: Tensor) -> "Opinions":
-        """Ask the models about histories, [W, L], over the items that are sold, bool [N]."""
-        columns = sells.nonzero()[:, 0]
-        logits = [
-            torch.from_numpy(seed.release.encode_users(list(histories)) @ seed.release.item_matrix.T)[:, columns]
-            for seed in seeds
-        ]
-        true = torch.searchsorted(columns, torch.from_numpy(targets).long())
-        return cls(logits, [seed.sells[columns] for seed in seeds], true)
-
-    def __len__(self) -> int:
-        """W."""
-        return len(self.true)
-
-    def losses(self) -> list[list[float]]:
-        """Return of each event each model's log loss over that of a blind guess, [W, M]; 1 for an item not known."""
-        found = []
-        for logits, known in zip(self.logits, self.known, strict=True):
-            said = torch.log_softmax(logits.masked_fill(~known, -math.inf), dim=1)
-            own = -said[torch.arange(len(self)), self.true] / math.log(logits.shape[1])
-            found.append(own.clamp(max=1.0))
-        lost: list[list[float]] = torch.stack(found, dim=1).tolist()
-        return lost
-
-    def mixed(self, weights: Sequence[float], event: int | None = None) -> Tensor:
-        """Return what they say together of one event, or of all, [1 or W, C]."""
-        rows = slice(None) if event is None else slice(event, event + 1)
-        return mixed_targets([one[rows] for one in self.logits], weights, known=self.known)
-
-
-def gains(scores: Tensor, true: Tensor) -> list[float]:
-    """Return NDCG@10 of each row; ties count against the true column.
-
-    Args:
-        scores: [W, C].
-        true: [W].
-
-    >>> gains(torch.tensor([[3.0, 1.0, 2.0], [1.0, 1.0, 0.0]]), torch.tensor([0, 0]))
-    [1.0, 0.6309297535714575]
-    """
-    own = scores[torch.arange(len(true)), true][:, None]
-    ranks = (scores >= own).sum(dim=1).tolist()
-    return [1 / math.log2(rank + 1) if rank <= TOP else 0.0 for rank in ranks]
-
-
-def chosen_weights(opinions: Opinions) -> AdaptiveWeights:
-    """Return the weights that follow from feedback on these events."""
-    weights = AdaptiveWeights(len(opinions.logits))
-    for losses in opinions.losses():
-        weights.update(losses)
-    return weights
+from learners.knowledge.distillation import AdaptiveWeights
+from learners.knowledge.opinions import Opinions, gains
 
 
 def through_change(start: AdaptiveWeights, before: Opinions, after: Opinions) -> dict[str, dict[str, float]]:

@@ -1,54 +1,23 @@
-"""From the shops' seed models to one: every method of `learners.knowledge.fusion` and `.distillation` on real models.
+"""The shops' seed models, and what they changed in one base; the fusing itself is `learners.knowledge`'s."""
 
-All fused models have the same item vectors, those of the seed models averaged where several shops sell an item; the
-methods differ in how they make the trunk, and in what they train afterwards.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from learners.knowledge.accumulation import OF_THE_CATALOGUE
-from learners.knowledge.distillation import distillation_loss, mixed_targets
-from learners.knowledge.fusion import fisher_weighted, fuse_rows, greedy_soup, weighted_average
+from learners.knowledge.contents import OF_THE_CATALOGUE
+from learners.knowledge.sharing import Member, State, composition, uniform
 from learners.model import SharedModel, capacity_for
 from learners.releases import LoadedRelease, load_kept, load_release, save_candidate
 from learners.round_input import RoundInput
 from learners.rounds import run_round
-from learners.strategies import strategy_named
 from learners.strategies.anchors import FISHER
-from learners.training import Teacher, Trainer
-from learners.training_rows import prepare
 
-State = dict[str, Tensor]
-LABELS = 0.5  # share of a student's loss that is what people really bought; the rest is what the teachers say
+RANK = 4.0  # of the shops' LoRA adapters
 
 
-@dataclass(frozen=True)
-class Seed:
-    """A shop's own model.
-
-    Args:
-        release: As it serves.
-        fisher: Diagonal of its Fisher information, by parameter, but of the item rows.
-        sells: Items that it learned about, bool [N].
-    """
-
-    release: LoadedRelease
-    fisher: State
-    sells: Tensor
-
-    @property
-    def trunk(self) -> State:
-        """All parameters but the item rows."""
-        return {name: value for name, value in self.release.model.state_dict().items() if name != OF_THE_CATALOGUE}
-
-
-def seed_model(round_input: RoundInput, folder: Path) -> Seed:
+def seed_model(round_input: RoundInput, folder: Path) -> Member:
     """Train a shop's model, and measure what it is sure of."""
     training = replace(round_input.training, strategy="ewc", strategy_settings={"samples": 96})
     folder.mkdir(parents=True)
@@ -59,142 +28,47 @@ def seed_model(round_input: RoundInput, folder: Path) -> Seed:
         for name, value in load_kept(candidate).items()
         if name.startswith(FISHER) and name != FISHER + OF_THE_CATALOGUE
     }
-    return Seed(load_release(candidate), fisher, torch.from_numpy(round_input.active))
+    return Member(load_release(candidate), fisher, torch.from_numpy(round_input.active))
 
 
-def fused_items(seeds: Sequence[Seed], weights: Sequence[float] | None = None) -> Tensor:
-    """Return the vectors of all items, [N, D]: averaged where several seed models learned them; 0 where none did."""
-    tables = []
-    for seed in seeds:
-        indexes = seed.sells.nonzero()[:, 0].tolist()
-        tables.append(([str(index) for index in indexes], torch.from_numpy(seed.release.item_matrix)[indexes]))
-    ids, rows = fuse_rows(tables, weights)
-    vectors = torch.zeros(len(seeds[0].sells), rows.shape[1])
-    vectors[[int(one) for one in ids]] = rows
-    return vectors
+def first_weights(round_input: RoundInput) -> State:
+    """Return the trunk that every shop began with: the same seed gives all the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(round_input.seed)
+        model = SharedModel(round_input.model, capacity=capacity_for(round_input.model, len(round_input.item_ids)))
+    return {name: value for name, value in model.state_dict().items() if name != OF_THE_CATALOGUE}
 
 
-def assembled(trunk: Mapping[str, Tensor], vectors: Tensor, round_input: RoundInput) -> LoadedRelease:
-    """Return a model that has this trunk and these item vectors; items whose vector is 0 are their text."""
-    model = SharedModel(round_input.model, capacity=capacity_for(round_input.model, len(vectors)))
-    model.load_state_dict(dict(trunk), strict=False)
-    texts = torch.from_numpy(round_input.text_vectors)
-    with torch.no_grad():
-        known = vectors.any(dim=1, keepdim=True)
-        model.id_embedding.weight[: len(vectors)] = torch.where(known, vectors - model.text_projection(texts), 0.0)
-        items = model.item_vectors(texts, torch.arange(len(vectors)))
-        items[0] = 0
-    return LoadedRelease(version=0, item_ids=round_input.item_ids, model=model, item_matrix=items, manifest={})
-
-
-def uniform(seeds: Sequence[Seed], round_input: RoundInput) -> LoadedRelease:
-    """Average all trunks alike."""
-    return assembled(weighted_average([seed.trunk for seed in seeds]), fused_items(seeds), round_input)
-
-
-def fisher(seeds: Sequence[Seed], round_input: RoundInput) -> LoadedRelease:
-    """Average every parameter by how sure its model is of it."""
-    trunk = fisher_weighted([seed.trunk for seed in seeds], [seed.fisher for seed in seeds])
-    return assembled(trunk, fused_items(seeds), round_input)
-
-
-def soup(
-    seeds: Sequence[Seed], round_input: RoundInput, score: Callable[[LoadedRelease], float]
-) -> tuple[LoadedRelease, tuple[int, ...]]:
-    """Average the trunks that make it better for the shops' validation; returns which they are, too."""
-    vectors = fused_items(seeds)
-    cooked = greedy_soup([seed.trunk for seed in seeds], lambda trunk: score(assembled(trunk, vectors, round_input)))
-    return assembled(cooked.state, vectors, round_input), cooked.chosen
-
-
-def averaged_again(
-    start: LoadedRelease, inputs: Sequence[RoundInput], folder: Path, *, rounds: int, epochs: int, learning_rate: float
-) -> LoadedRelease:
-    """Let every shop train the fused model further, and average what comes back; again and again.
-
-    Source: McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017.
-    """
-    for number in range(rounds):
-        begin = folder / f"again-{number}"
-        items = torch.from_numpy(start.item_matrix)
-        save_candidate(
-            begin, model=start.model, item_matrix=items, item_ids=start.item_ids, parent=None, facts={"fused": number}
-        )
-        returned = []
-        for shop, round_input in enumerate(inputs):
-            training = replace(round_input.training, strategy="naive", epochs=epochs, learning_rate=learning_rate)
-            out = folder / f"again-{number}-{shop}"
-            out.mkdir()
-            result = run_round(replace(round_input, incumbent=begin, training=training), out)
-            assert result.candidate is not None, "a shop without purchases cannot train"
-            returned.append(Seed(load_release(result.candidate), {}, torch.from_numpy(round_input.active)))
-        start = uniform(returned, inputs[0])
-    return start
-
-
-def distilled(
-    start: LoadedRelease,
-    seeds: Sequence[Seed],
+def low_rank(
+    members: Sequence[Member],
     inputs: Sequence[RoundInput],
-    weights: Sequence[Sequence[float]],
+    folder: Path,
+    score: Callable[[LoadedRelease], float],
     *,
     epochs: int,
     learning_rate: float,
-) -> LoadedRelease:
-    """Let one student learn, at each shop in turn, from all seed models and from what people bought there.
+) -> tuple[LoadedRelease, list[float]]:
+    """Let every shop learn a LoRA adapter on the uniform average, and put the adapters together, weights by validation.
 
-    Teachers come to the shop, the student travels on, and no purchase leaves. Of an item that the shop sells and a
-    teacher does not know, the others speak.
-
-    Args:
-        start: What the student begins as.
-        seeds: The teachers.
-        inputs: Of each shop.
-        weights: Of the teachers, at each shop.
-        epochs: Passes over each shop's rows.
-        learning_rate: At the start; a cosine takes it to 0.
+    A pair put beside another adds up to the sum of their products (`composition.concatenated`), so what is composed
+    here are the products, which the shops have merged.
     """
-    trainers, batches = [], []
-    for round_input in inputs:
-        rows, _ = prepare(round_input, np.random.default_rng(round_input.seed))
-        trainers.append(
-            Trainer(
-                start.model.requires_grad_(requires_grad=True),
-                text_vectors=torch.from_numpy(round_input.text_vectors),
-                active=torch.from_numpy(round_input.active),
-                config=round_input.training,
-                strategy=strategy_named("naive"),
-                epochs=epochs,
-                learning_rate=learning_rate,
-                seed=round_input.seed,
-                teacher=None,
-            )
+    start, begin = uniform(members, inputs[0]), folder / "base"
+    items = torch.from_numpy(start.item_matrix)
+    save_candidate(begin, model=start.model, item_matrix=items, item_ids=start.item_ids, parent=None, facts={})
+    returned = []
+    for shop, round_input in enumerate(inputs):
+        training = replace(
+            round_input.training,
+            strategy="lora",
+            strategy_settings={"rank": RANK, "alpha": 2 * RANK},
+            epochs=epochs,
+            learning_rate=learning_rate,
         )
-        batches.append(rows)
-    teachers = [Teacher(seed.release.model, torch.from_numpy(seed.release.item_matrix)) for seed in seeds]
-    optimizer = torch.optim.AdamW(start.model.parameters(), lr=learning_rate, weight_decay=0.01)
-    size = inputs[0].training.batch_rows
-    steps = epochs * sum(-(-len(rows) // size) for rows in batches)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    generator = torch.Generator().manual_seed(inputs[0].seed)
-    start.model.train()
-    for _ in range(epochs):
-        order = [(shop, batch) for shop, rows in enumerate(batches) for batch in rows.batches(size, generator)]
-        for place in torch.randperm(len(order), generator=generator).tolist():
-            shop, batch = order[place]
-            scored, labels = trainers[shop].likelihood(batches[shop].take(batch))
-            spoken = [teacher.moments(scored.rows) @ teacher.items[scored.columns].T for teacher in teachers]
-            known = [seed.sells[scored.columns] for seed in seeds]
-            targets = mixed_targets(spoken, weights[shop], known=known)
-            loss = LABELS * labels + (1 - LABELS) * distillation_loss(scored.users @ scored.items.T, targets)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(start.model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-    start.model.eval()
-    texts = torch.from_numpy(inputs[0].text_vectors)
-    with torch.no_grad():
-        items = start.model.item_vectors(texts, torch.arange(len(texts)))
-        items[0] = 0
-    return LoadedRelease(version=0, item_ids=start.item_ids, model=start.model, item_matrix=items, manifest={})
+        out = folder / f"adapter-{shop}"
+        out.mkdir()
+        candidate = run_round(replace(round_input, incumbent=begin, training=training), out).candidate
+        assert candidate is not None, "a shop without purchases cannot train"
+        returned.append(Member(load_release(candidate), {}, torch.from_numpy(round_input.active)))
+    base = Member(start, {}, torch.from_numpy(inputs[0].active)).trunk
+    return composition(returned, base, inputs[0], score)

@@ -104,6 +104,8 @@ def run_market(market: Market, stores: Stores, *, vectors: Floats, setting: Sett
                 choice = choose_start(store, trial_input, Path(folder), encoder=ENCODER, config=TRIAL)
                 reached = scratch if choice.start is None else _reached(first_round(full, choice))
             row |= {name: reached, f"{name}_chosen": choice.entry_id is not None, f"{name}_trial": _trials(choice)}
+            row[f"{name}_plan"] = [choice.epochs, choice.learning_rate]
+            row[f"{name}_planned"] = [[trial.epochs, trial.learning_rate, trial.ndcg_10] for trial in choice.planned]
         rows.append(row)
     return rows
 

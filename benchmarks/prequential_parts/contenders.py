@@ -1,7 +1,7 @@
 """Who takes part, with which settings, and how each is run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,23 @@ Progress = Callable[[int], None]
 
 RETRAINING_STOPS = Stopping(most=24, steps=1_500, least=8)  # its first fits train as the default's first round
 DEFAULT, RETRAINING = "default", "retraining"
+FROM_SCRATCH = (
+    "first_batch_rows",
+    "first_learning_rate",
+    "schedule",
+    "schedule_decay",
+    "weight_decay",
+    "max_grad_norm",
+    "full_softmax_items",
+    "sampled_negatives",
+    "loss",
+    "sampling",
+    "validation_share",
+    "patience",
+    "device",
+    "compile",
+)
+"""The settings of `RoundConfig` that a training from scratch without an incumbent reads; the rest cannot change it."""
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "online_retail": {
@@ -130,9 +147,9 @@ def _retraining(bench: Bench, seed: int, progress: Progress) -> Outcome:
 
 
 def _of_retraining(bench: Bench) -> Any:
-    """What a model that was trained from scratch depends on, beside the log and the seed."""
-    training = replace(bench.config.training, epochs=1, first_epochs=1)  # `RETRAINING_STOPS` says how many
-    return repr((RETRAINING_STOPS, bench.config.model, training))
+    """What a model that was trained from scratch depends on, beside the log and the seed: not how rounds fine-tune."""
+    training = {name: getattr(bench.config.training, name) for name in FROM_SCRATCH}
+    return [asdict(RETRAINING_STOPS), asdict(bench.config.model), training]
 
 
 def _settings_of(name: str) -> Callable[[Bench], Any]:

@@ -164,7 +164,7 @@ def retraining(
 
     def everything(round_input: RoundInput) -> RoundInput:
         whole = whole_past(round_input, dataset.log, int(round_input.facts["interactions"]))
-        epochs = stopping.epochs(-(-len(whole.tokens) // whole.training.batch_rows))
+        epochs = stopping.epochs(-(-len(whole.tokens) // whole.training.first_batch_rows))
         return replace(whole, training=replace(whole.training, first_epochs=epochs))
 
     config = replace(

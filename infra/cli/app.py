@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from infra.cli import administration, knowledge, models, runs, services
+from infra.cli import administration, knowledge, models, runs, services, tasks
 from infra.errors import InfraError
 from infra.processes import exit_on_sigterm
 
@@ -24,10 +24,12 @@ app.command("evaluate")(runs.evaluate)
 app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(runs.bench)
 app.command("worker")(services.worker)
 app.command("learner")(services.learner)
+app.command("task-worker")(services.task_worker)
 app.add_typer(administration.topics_app, name="topics")
 app.add_typer(administration.features_app, name="features")
 app.add_typer(models.app, name="models")
 app.add_typer(knowledge.app, name="knowledge")
+app.add_typer(tasks.app, name="tasks")
 app.command("erase")(administration.erase)
 app.command("doctor")(administration.doctor)
 
@@ -50,6 +52,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     from feature_store.errors import FeatureStoreError
     from learners.errors import LearnerError, UnknownStrategyError
+    from learners.tasks.errors import InvalidTaskError
     from streams.errors import KafkaSettingsError, StreamsError
 
     try:
@@ -59,7 +62,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return leaving.code if isinstance(leaving.code, int) else FAILED
     except InfraError as error:
         return _report(error, error.exit_code)
-    except (KafkaSettingsError, UnknownStrategyError) as error:
+    except (KafkaSettingsError, UnknownStrategyError, InvalidTaskError) as error:
         return _report(error, WRONG_USAGE)
     except (StreamsError, LearnerError, FeatureStoreError) as error:
         return _report(error, FAILED)

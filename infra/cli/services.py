@@ -1,7 +1,9 @@
-"""`alluvium worker` and `alluvium learner`: the processes, as a supervisor, compose or Kubernetes starts them."""
+"""`alluvium worker`, `learner` and `task-worker`: the processes, as a supervisor, compose or Kubernetes starts them."""
 
 import asyncio
 import os
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -50,3 +52,31 @@ def learner(
     os.nice(LEARNER_NICENESS)
     torch.set_num_threads(settings.learning.threads)
     raise typer.Exit(asyncio.run(run_learner(**learner_arguments(settings))))
+
+
+def task_worker(
+    task_file: Annotated[Path, typer.Argument(metavar="TASK.toml", help="The task's declaration.")],
+    *,
+    round_examples: Annotated[
+        int, typer.Option("--round-examples", min=4, help="Labelled examples that make a round.")
+    ] = 200,
+    http_port: Annotated[int, typer.Option("--http-port", min=0, max=65535, help="0: any free one.")] = 0,
+    bootstrap_servers: options.BootstrapServers = None,
+    postgres_url: options.PostgresUrl = None,
+    data_dir: options.DataDir = None,
+    seed: options.Seed = None,
+) -> None:
+    """Answer one task's examples and learn from them; with a Postgres set, keep and reuse what tasks learned."""
+    settings = options.read(
+        bootstrap_servers=bootstrap_servers, postgres_url=postgres_url, data_dir=data_dir, seed=seed
+    )
+    options.required_kafka(settings)
+    import torch
+
+    from infra.composition import task_worker_arguments
+    from streams.task_process import run_task_worker
+
+    os.nice(LEARNER_NICENESS)
+    torch.set_num_threads(settings.learning.threads)
+    arguments = task_worker_arguments(settings, task_file=task_file, round_examples=round_examples)
+    raise typer.Exit(asyncio.run(run_task_worker(**arguments, http_port=http_port)))

@@ -52,7 +52,7 @@ def weighted_average(states: Sequence[State], weights: Sequence[float] | None = 
     Source: Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI 2018;
         Wortsman et al., "Model soups", ICML 2022, uniform soup.
     """
-    _require_agreement(states)
+    require_agreement(states)
     shares = _shares(weights, len(states))
     return {name: _mean(name, [state[name] for state in states], shares) for name in states[0]}
 
@@ -71,7 +71,7 @@ def greedy_soup(states: Sequence[State], score: Score) -> Soup:
 
     Source: Wortsman et al., "Model soups", ICML 2022, Recipe 1 (a model stays if the score does not fall).
     """
-    _require_agreement(states)
+    require_agreement(states)
     scores = [score(state) for state in states]
     best, *rest = sorted(range(len(states)), key=lambda index: -scores[index])
     chosen, soup, reached = [best], dict(states[best]), scores[best]
@@ -109,7 +109,7 @@ def fisher_weighted(
 
     Source: Matena & Raffel, "Merging Models with Fisher-Weighted Averaging", NeurIPS 2022, equation 3.
     """
-    _require_agreement(states)
+    require_agreement(states)
     if len(fishers) != len(states):
         raise FusionError(reason=f"there are {len(states)} models and {len(fishers)} Fisher diagonals")
     shares = _shares(weights, len(states))
@@ -210,7 +210,12 @@ def _certainty(name: str, fisher: State, like: Tensor) -> Tensor:
     return found.double()
 
 
-def _require_agreement(states: Sequence[State]) -> None:
+def require_agreement(states: Sequence[State]) -> None:
+    """Refuse models that differ in names or shapes, and no models at all.
+
+    Raises:
+        FusionError: If they do.
+    """
     if not states:
         raise FusionError(reason="there are none")
     first = states[0]

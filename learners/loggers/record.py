@@ -42,10 +42,15 @@ class RoundRecord:
 
     def scalars(self) -> dict[str, float]:
         """Return every figure that a round has one of, by a name with its group before a slash."""
+        trained = {}
+        if self.losses:  # a first round may leave what it started from as it is
+            trained = {
+                "round/first_loss": self.losses[0],
+                "round/last_loss": self.losses[-1],
+                "round/mean_gradient_norm": float(np.mean(self.gradient_norms)),
+            }
         return {
-            "round/first_loss": self.losses[0],
-            "round/last_loss": self.losses[-1],
-            "round/mean_gradient_norm": float(np.mean(self.gradient_norms)),
+            **trained,
             "round/passed": float(self.outcome == "passed"),
             **{f"weights/{name}": norm for name, norm in self.weight_norms.items()},
             **{f"gate/{name}": value for name, value in self.metrics.items()},

@@ -92,8 +92,8 @@ class Predictor:
         judged = {"click": shown, "cart": clicked, "purchase": clicked}
         buyer = held_out.buyer.numpy()
         self.calibrations = {
-            task: Calibration.platt(logits[task][judged[task]], outcomes[task][judged[task]]) for task in TASKS
-        } | {"buyer": Calibration.platt(logits["buyer"], buyer)}
+            task: Calibration.beta(logits[task][judged[task]], outcomes[task][judged[task]]) for task in TASKS
+        } | {"buyer": Calibration.beta(logits["buyer"], buyer)}
         self.threshold = best_threshold(self.calibrations["buyer"].chances(logits["buyer"]), buyer)
 
     def chances(self, visits: Visits) -> Chances:

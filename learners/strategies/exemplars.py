@@ -75,8 +75,9 @@ class AdaptiveDistillation(HerdingReplay):
         new = max(1, len(rows) - exemplars)
         trainer.held["weight"] = self.base * math.sqrt(old / items * exemplars / new)
 
-    def weights(self, rows: "Rows") -> Tensor:
+    def weights(self, trainer: "Trainer", rows: "Rows") -> Tensor:
         """Return nothing for exemplars: their labels are not learned again."""
+        del trainer
         return rows.weight * ~rows.replayed
 
     def penalty(self, trainer: "Trainer", scored: "Scored") -> Tensor | None:

@@ -67,8 +67,7 @@ class Strategy:
             rows: How many rows to replay; 0 where there is no incumbent yet.
             before: Number in the stream of the first interaction held out for the gate.
         """
-        del before  # what a buffer samples says nothing of when it came; see `Archive`
-        drawn = buffer.draw(rows if self.replays else 0)
+        drawn = buffer.draw(rows if self.replays else 0, before=before)
         again = drawn.pop("tokens")
         return Material(
             np.concatenate([tokens, again]),
@@ -89,8 +88,9 @@ class Strategy:
         """Return the text vectors that a step sees, [n, T]."""
         return vectors
 
-    def weights(self, rows: "Rows") -> Tensor:
+    def weights(self, trainer: "Trainer", rows: "Rows") -> Tensor:
         """Return how much each row's own targets count, [M]."""
+        del trainer
         return rows.weight
 
     def penalty(self, trainer: "Trainer", scored: "Scored") -> Tensor | None:

@@ -13,6 +13,7 @@ import structlog
 
 from learners.errors import LearnerError
 from learners.knowledge.accumulation import Accumulation
+from learners.knowledge.donors import Donor, DonorSource
 from learners.knowledge.errors import KnowledgeUnavailableError
 from learners.knowledge.forgetting import forget
 from learners.knowledge.graph import CatalogueChange, CatalogueItem, KnowledgeGraph
@@ -33,10 +34,17 @@ class Keeping:
     Args:
         accumulation: Keeps released rounds; None: they are not kept.
         graph: Grows; None: it does not.
+        reuse: Finds what a first round may start from; None: it starts from scratch.
     """
 
-    def __init__(self, *, accumulation: Accumulation | None = None, graph: KnowledgeGraph | None = None) -> None:
-        self._accumulation, self._graph = accumulation, graph
+    def __init__(
+        self,
+        *,
+        accumulation: Accumulation | None = None,
+        graph: KnowledgeGraph | None = None,
+        reuse: DonorSource | None = None,
+    ) -> None:
+        self._accumulation, self._graph, self._reuse = accumulation, graph, reuse
         self.counts: Counter[str] = Counter()
 
     @property
@@ -53,14 +61,35 @@ class Keeping:
         if self._graph is not None:
             self._graph.cluster_id = cluster_id
             self._graph.create()
-        if self._accumulation is not None:
-            try:
-                self._accumulation.store.create()
-            except KnowledgeUnavailableError:
-                raise
-            except LearnerError as error:  # no pgvector, no permission
-                log.warning("knowledge_not_kept", error=str(error))
-                self._accumulation = None
+        stores = [each.store for each in (self._accumulation, self._reuse) if each is not None]
+        try:
+            for store in stores:
+                store.create()
+        except KnowledgeUnavailableError:
+            raise
+        except LearnerError as error:  # no pgvector, no permission
+            log.warning("knowledge_not_kept", error=str(error))
+            self._accumulation = self._reuse = None
+
+    def donors(self, round_input: RoundInput) -> list[Donor]:
+        """Return what a round may start from: kept entries whose tasks are most like it; nothing if it has a release.
+
+        What cannot be used is among them, with the reason, which is logged; a store that refuses has nothing to give.
+        """
+        if self._reuse is None or round_input.incumbent is not None:
+            return []
+        try:
+            found = self._reuse.of(round_input)
+        except KnowledgeUnavailableError:
+            raise
+        except LearnerError as error:
+            log.warning("knowledge_not_reused", error=str(error))
+            return []
+        for donor in found:
+            if donor.refused:
+                self.counts["donors_refused"] += 1
+                log.warning("knowledge_donor_refused", entry=donor.entry.entry_id, error=donor.refused)
+        return found
 
     def keep(self, record: ReleaseRecord, round_input: RoundInput, *, round_key: str) -> None:
         """Keep what a released round learned, and prune the graph; the same round again changes nothing."""

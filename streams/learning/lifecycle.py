@@ -6,13 +6,14 @@ any two steps therefore leaves either the incumbent alone or a row in Postgres, 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from learners.errors import LearnerError, RegistryUnavailableError
+from learners.knowledge.starting import START
 from learners.registry import ReleaseRecord
 from learners.releases import LoadedRelease, load_release
 from learners.rounds import RoundResult
@@ -70,6 +71,7 @@ class Lifecycle:
         self._keeping = keeping
         self._kept: _Kept | None = None
         self.sequence = 0  # of the row whose release the learner has adopted
+        self.start: Mapping[str, Any] | None = None  # what a first round began from and why, as far as it is known here
         self._cannot_return_from = -1
         self._study: Study
         self._pending: PendingRound | None = None
@@ -124,7 +126,8 @@ class Lifecycle:
         """Start a round."""
         pending, round_input = await self._threads.learning.run(self._study.begin_round, trigger)
         self._pending = pending
-        await self._threads.disk.run(self._rounds.prepare, pending, round_input)
+        donors = await self._threads.knowledge(self._keeping.donors, round_input)
+        await self._threads.disk.run(self._rounds.prepare, pending, round_input, donors=donors)
         await self._checkpoint()
         log.info("round_triggered", round=pending.key, trigger=trigger.kind, detail=trigger.detail)
         await self._start(pending)
@@ -138,6 +141,7 @@ class Lifecycle:
         pending = self._pending
         try:
             result = await self._threads.disk.run(self._rounds.result, pending)
+            self._note_start(pending, result)
             if result.outcome != "passed":
                 await self._end(pending, result.outcome, result=result)
                 return True
@@ -154,6 +158,18 @@ class Lifecycle:
         keep = self._threads.knowledge(self._keep, record, pending)
         self._kept = _Kept(pending, result, record.version, asyncio.ensure_future(keep))
         return True
+
+    def _note_start(self, pending: PendingRound, result: RoundResult) -> None:
+        """Say what a first round chose to begin from."""
+        if (start := result.facts.get(START)) is None:
+            return
+        self.start = start
+        for trial in start["trials"]:
+            if trial["refused"]:
+                log.warning("knowledge_donor_refused", entry=trial["entry_id"], error=trial["refused"])
+        figures = {name: result.metrics.get(name) for name in ("trial_scratch", "trial_chosen")}
+        said = {"entry": start["entry_id"], "epochs": start["epochs"], "donors": len(start["trials"]) - 1}
+        log.info("start_chosen", round=pending.key, **said, **figures)
 
     def _keep(self, record: ReleaseRecord, pending: PendingRound) -> None:
         try:
@@ -255,7 +271,9 @@ class Lifecycle:
 
     async def _load(self, record: ReleaseRecord) -> LoadedRelease | None:
         try:
-            return await self._threads.disk.run(load_release, record.uri, sha256=record.sha256)
+            release = await self._threads.disk.run(load_release, record.uri, sha256=record.sha256)
         except LearnerError as error:
             log.warning("release_unusable", version=record.version, error=str(error))
             return None
+        self.start = release.manifest["facts"].get(START, self.start)
+        return release

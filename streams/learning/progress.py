@@ -31,6 +31,7 @@ class Progress:
         self.checkpoint_bytes = 0
         self.checkpoint_s = 0.0
         self.knowledge: Mapping[str, int] = {}
+        self.start: Mapping[str, Any] | None = None  # what a first round began from, and why
         self.waits_for: str | None = "the start"
         self._checkpoint_at = time.monotonic()
         self._process = psutil.Process()
@@ -103,6 +104,7 @@ class Progress:
                 "took_s": round(self.checkpoint_s, 3),
             },
             "knowledge": dict(self.knowledge),
+            "start": self.start,
             "rss_bytes": self._process.memory_info().rss,
             "waits_for": self.waits_for,
         }

@@ -1,16 +1,19 @@
 """One round at a time, in a child process, repeated or recovered after whatever kills it or us."""
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from learners.disk import sweep
 from learners.errors import RoundFailedError
+from learners.knowledge.donors import Donor, save_donors
 from learners.round_input import RoundInput
 from learners.round_process import RoundProcess
 from learners.rounds import RESULT, RoundResult
 from streams.learning.position import PendingRound
 
-INPUT, OUTPUT, ATTEMPTS = "input", "out", "attempts"
+INPUT, OUTPUT, ATTEMPTS, DONORS = "input", "out", "attempts", "donors"
 MOST_ATTEMPTS = 3
 
 
@@ -51,10 +54,19 @@ class Rounds:
         """Optimizer steps done and the most there can be."""
         return (0, 0) if self._process is None else self._process.progress()
 
-    def prepare(self, pending: PendingRound, round_input: RoundInput) -> None:
-        """Write a new round's input, replacing what a learner left that was killed before its checkpoint."""
+    def prepare(self, pending: PendingRound, round_input: RoundInput, *, donors: Sequence[Donor] = ()) -> None:
+        """Write a new round's input, replacing what a learner left that was killed before its checkpoint.
+
+        Args:
+            pending: The round.
+            round_input: What it learns from.
+            donors: What it may start from; they become part of the input.
+        """
         folder = self._folder(pending)
         shutil.rmtree(folder, ignore_errors=True)
+        if donors:
+            save_donors(folder / DONORS, donors)
+            round_input = replace(round_input, donors=folder / DONORS)
         round_input.save(folder / INPUT)
 
     def begin(self, pending: PendingRound) -> None:

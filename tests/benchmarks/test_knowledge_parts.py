@@ -9,13 +9,15 @@ import torch
 
 from benchmarks import reuse, share
 from benchmarks.knowledge_parts.common import TOY, once
-from benchmarks.knowledge_parts.ensembles import Opinions, chosen_weights, through_change
+from benchmarks.knowledge_parts.ensembles import through_change
 from benchmarks.knowledge_parts.errors import LogMissingError, SeedsError
-from benchmarks.knowledge_parts.fusions import Seed, assembled, fused_items
+from benchmarks.knowledge_parts.fusions import first_weights, seed_model
 from benchmarks.knowledge_parts.log import HOME, OPENING_MS, Log, online_retail, toy_world
 from benchmarks.knowledge_parts.markets import Market, markets_of
 from benchmarks.knowledge_parts.rows import cases, round_of, training_rows
 from benchmarks.knowledge_parts.shops import shops_of, together
+from learners.knowledge.opinions import Opinions, chosen_weights
+from learners.knowledge.sharing import Member, assembled, fused_items
 from learners.model import SharedModel
 from learners.releases import LoadedRelease
 from learners.round_input import RoundInput
@@ -88,7 +90,7 @@ def curve(**changes: list[float]) -> list[dict]:
     rows: list[dict] = [{"events": 0, "reuse": [0.1, 0.1]}]
     for events, scratch, store in ((100, 0.05, 0.12), (200, 0.1, 0.2), (1000, 0.2, 0.3)):
         row = {"events": events, "scratch": [scratch] * 2, "reuse": [store] * 2, "wrong": [scratch] * 2}
-        rows.append(row | {"reuse_chosen": [True] * 2, "wrong_chosen": [False] * 2})
+        rows.append(row | {"reuse_chosen": [True] * 2, "wrong_chosen": [False] * 2, "reuse_plan": [[0, 2e-3]] * 2})
     for name, values in changes.items():
         kind, events = name.rsplit("_", 1)
         next(row for row in rows if row["events"] == int(events))[kind] = values
@@ -112,6 +114,11 @@ def test_a_market_meets_its_bars_by_the_mean_of_its_seeds(
 
     assert (bars["events_needed"], bars["fifth_reaches"], bars["above_at_100"]) == (needed, fifth, above)
     assert bars["wrong_refused"] == [True] * 6
+
+
+def test_a_market_that_learns_from_the_store_should_not_end_below_the_untouched_donor() -> None:
+    assert reuse._bars(curve(), 1_000)["keeps_the_donor"]
+    assert not reuse._bars(curve(reuse_0=[0.3, 0.4]), 1_000)["keeps_the_donor"]
 
 
 def test_one_wrong_donor_that_is_taken_is_said() -> None:
@@ -177,12 +184,12 @@ def any_round(items: int = 6) -> RoundInput:
     return round_of(log, learn=(0, 3), judge=(3, 4), vectors=vectors, setting=TOY, training=TOY.training, seed=0)
 
 
-def seed_of(round_input: RoundInput, numbers: float, sells: list[int]) -> Seed:
+def seed_of(round_input: RoundInput, numbers: float, sells: list[int]) -> Member:
     """A seed model whose item vectors all hold one number."""
     model = SharedModel(round_input.model, capacity=256)
     matrix = torch.full((len(round_input.item_ids), round_input.model.width), numbers)
     release = LoadedRelease(version=0, item_ids=round_input.item_ids, model=model, item_matrix=matrix, manifest={})
-    return Seed(release, {}, torch.isin(torch.arange(len(round_input.item_ids)), torch.tensor(sells)))
+    return Member(release, {}, torch.isin(torch.arange(len(round_input.item_ids)), torch.tensor(sells)))
 
 
 def test_items_of_two_shops_meet_half_way_and_others_stay_where_their_shop_had_them() -> None:
@@ -196,6 +203,16 @@ def test_items_of_two_shops_meet_half_way_and_others_stay_where_their_shop_had_t
     assert np.allclose(release.item_matrix[1:4], vectors[1:4].numpy(), atol=1e-5)
     described = release.encode_new_items(round_input.text_vectors[4:])
     assert np.allclose(release.item_matrix[4:], described, atol=1e-6)  # nobody sold them: their text stands for them
+
+
+def test_the_base_of_all_changes_is_what_every_shop_began_with(tmp_path: Path) -> None:
+    still = replace(any_round(), training=replace(TOY.training, first_learning_rate=1e-12, first_epochs=1))
+
+    base, trained = first_weights(still), seed_model(still, tmp_path / "seed").trunk
+
+    assert base.keys() == trained.keys()
+    assert all(torch.allclose(base[name], trained[name], atol=1e-6) for name in base)
+    assert any((value != 0).any() for value in base.values())
 
 
 # ---- ensembles

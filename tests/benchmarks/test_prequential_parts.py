@@ -1,6 +1,7 @@
 """The protocol of `bench prequential` and its peers, on logs whose answers are known."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,17 @@ import pytest
 
 from benchmarks.prequential import toy_config
 from benchmarks.prequential_parts import ours
+from benchmarks.prequential_parts.contenders import CONTENDERS, Bench
 from benchmarks.prequential_parts.datasets import DATASETS, assemble
 from benchmarks.prequential_parts.fallback import Refitted
 from benchmarks.prequential_parts.intervals import Bootstrap, gains
 from benchmarks.prequential_parts.item_knn import ItemKnn
 from benchmarks.prequential_parts.log import DAY_MS, Log
 from benchmarks.prequential_parts.ours import Stopping, retraining, whole_past
+from benchmarks.prequential_parts.peers import Peers
 from benchmarks.prequential_parts.popularity import Popularity
 from benchmarks.prequential_parts.protocol import Moment, Outcome, place_of, run
-from benchmarks.prequential_parts.records import Records, load_outcome, save_outcome
+from benchmarks.prequential_parts.records import Records, digest, load_outcome, save_outcome
 from benchmarks.prequential_parts.river_models import BiasedMF, FactorizationMachine, RiverModel
 from learners.encoder import HashEncoder
 from learners.interactions import Observation
@@ -159,6 +162,21 @@ def test_retraining_learns_every_interaction_so_far_once_and_none_after() -> Non
     assert found.incumbent is None
     learned = np.bincount(found.tokens[:, 1:][found.loss_mask], minlength=items)
     assert learned.tolist() == np.bincount(dataset.log.items[:end], minlength=items).tolist()
+
+
+def test_what_is_kept_of_retraining_stands_until_something_changes_that_it_reads(tmp_path: Path) -> None:
+    def settings(**changes: object) -> dict[str, str]:
+        config = toy_config()
+        config = replace(config, training=replace(config.training, **changes))  # type: ignore[arg-type]
+        bench = Bench(
+            dataset=DATASETS["toy"](tmp_path, 10), encoder=HashEncoder(width=16), config=config, peers=Peers(None),
+            state=tmp_path,
+        )  # fmt: skip
+        return {name: digest(CONTENDERS[name].settings(bench)) for name in ("default", "retraining")}
+
+    usual, fine_tuned, from_scratch = settings(), settings(batch_rows=8), settings(first_batch_rows=8)
+    assert usual["default"] != fine_tuned["default"] != from_scratch["default"] != usual["default"]
+    assert usual["retraining"] == fine_tuned["retraining"] != from_scratch["retraining"]
 
 
 def test_a_stopped_retraining_does_not_train_its_finished_rounds_again(

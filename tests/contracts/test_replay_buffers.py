@@ -28,7 +28,8 @@ def fill(buffer: StratifiedReservoir, count: int, *, start: int = 0) -> None:
     """Add interactions whose item says when they came: item number = time + 1."""
     for time_ms in range(start, start + count):
         user = f"user-{time_ms % 37}"
-        buffer.add(user, [time_ms + 1] * (time_ms % 9), time_ms + 1, time_ms=time_ms, band=time_ms % 4)
+        history, arrival = [time_ms + 1] * (time_ms % 9), time_ms + 1
+        buffer.add(user, history, time_ms + 1, time_ms=time_ms, band=time_ms % 4, arrival=arrival)
 
 
 def test_never_holds_more_than_its_capacity(make: Callable[[int], StratifiedReservoir]) -> None:
@@ -97,6 +98,17 @@ def test_outputs_stay_with_their_interaction_and_go_with_it() -> None:
         assert {kept: score for kept, score in zip(items.tolist(), scores.tolist(), strict=True) if kept} == expected
     assert sorted(drawn["tokens"][:, -1].tolist()) == [2, 4, 6]
     assert not buffer.get_state()["taught_items"][:, 0][3:].any()
+
+
+def test_what_is_held_out_is_not_drawn_and_everything_before_it_is(make: Callable[[int], StratifiedReservoir]) -> None:
+    buffer = make(0)
+    fill(buffer, CAPACITY)
+    held = buffer.get_state()
+    drawn = buffer.draw(CAPACITY, before=CAPACITY - 19)["tokens"][:, -1]
+    assert sorted(drawn.tolist()) == sorted(item for item in buffer.sample(CAPACITY)[:, -1].tolist() if item <= 300)
+    del held["arrivals"]  # as it was saved when nobody asked
+    buffer.set_state(held)
+    assert len(buffer.draw(CAPACITY, before=1)["tokens"]) == len(buffer)
 
 
 def test_rare_bands_keep_their_share() -> None:

@@ -21,6 +21,7 @@ from learners.round_input import RoundConfig, RoundInput
 from learners.round_process import RoundProcess
 from learners.rounds import RoundResult, run_round
 from learners.strategies import STRATEGIES, Strategy, strategy_named
+from learners.triggers import Trigger
 from tests.learners.rounds_data import SHAPE, ring, walks
 from tests.learners.stream_data import CONFIG, catalog, stream
 from tests.waiting import wait_until
@@ -290,6 +291,19 @@ def test_a_learner_goes_on_after_a_restart_as_if_there_had_been_none(name: str, 
     assert (whole.due(0) is None) == (second.due(0) is None) == (not STRATEGIES[name].trains)
     assert whole.replay.get_state().keys() == second.replay.get_state().keys()
     assert whole.replay.sample(40).tolist() == second.replay.sample(40).tolist()
+
+
+@pytest.mark.parametrize("name", [name for name, strategy in STRATEGIES.items() if strategy.replays])
+def test_nothing_that_the_gate_will_judge_by_is_replayed(name: str) -> None:
+    learner = Learner(catalog=catalog(), config=dataclasses.replace(CONFIG, training=training(name)), seed=5)
+    learner.observe(stream(400))
+    given = learner.round_input(
+        Trigger("count", 1, 0), text_vectors=np.zeros((0, SHAPE.text_width), np.float32), incumbent=Path("any")
+    )
+    replayed = {tuple(row) for row in given.tokens[given.replayed].tolist()}
+    held_out = np.concatenate([given.newest_histories, given.newest_targets[:, None]], axis=1)
+    assert len(replayed) > 10
+    assert not replayed & {tuple(row) for row in held_out.tolist() if sum(map(bool, row)) > 5}  # short ones may repeat
 
 
 @pytest.mark.parametrize(("before", "after"), [("default", "retrain"), ("retrain", "der++"), ("recency", "default")])

@@ -1,16 +1,23 @@
 """Fusion: averages with known answers, soups no worse than the best model, weights that follow a shop that changes."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from learners.knowledge.composition import LowRankPair, composed, concatenated
 from learners.knowledge.distillation import AdaptiveWeights, distillation_loss, mixed_targets
 from learners.knowledge.errors import FusionError
 from learners.knowledge.fusion import fisher_weighted, fuse_agreeing, fuse_rows, greedy_soup, weighted_average
+from learners.knowledge.methods import METHODS, Sharing, ndcg_at, share
+from learners.knowledge.sharing import Member, measured_fisher
 from learners.model import ModelConfig, SharedModel
+from learners.releases import load_release
+from learners.rounds import run_round
+from tests.learners.rounds_data import ring
 
 CONFIG = ModelConfig(width=8, layers=1, heads=1, history_length=4, text_width=6, spare_rows=0, hash_buckets=1)
 
@@ -214,3 +221,92 @@ def test_adaptive_weights_bear_wild_losses_and_resume_where_they_were() -> None:
         weights.update([0.5])
     with pytest.raises(FusionError, match="count=0"):
         AdaptiveWeights(0)
+
+
+# ---- methods
+
+
+@pytest.fixture(scope="module")
+def sharing(tmp_path_factory: pytest.TempPathFactory) -> Sharing:
+    """Two models that learned the same ring from a few people each, and both markets' validation."""
+    folder, members, inputs = tmp_path_factory.mktemp("members"), [], []
+    for seed in (1, 2):
+        shop = replace(ring(rows=40, seed=seed), seed=0)
+        (folder / str(seed)).mkdir()
+        candidate = run_round(shop, folder / str(seed)).candidate
+        assert candidate is not None
+        members.append(Member(load_release(candidate), {}, torch.from_numpy(shop.active)))
+        inputs.append(shop)
+    return Sharing(members=members, inputs=inputs)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_every_method_makes_one_model_of_two_that_serves_both(method: str, sharing: Sharing) -> None:
+    alone = [ndcg_at(member.release, sharing.inputs) for member in sharing.members]
+
+    shared = share(method, sharing)
+
+    assert shared.release.item_matrix.shape == sharing.members[0].release.item_matrix.shape
+    assert not shared.release.item_matrix[0].any()
+    assert np.mean(ndcg_at(shared.release, sharing.inputs)) > 0.8 * np.mean(alone)
+    again = share(method, sharing)
+    assert np.array_equal(again.release.item_matrix, shared.release.item_matrix)
+
+
+def test_methods_that_choose_are_no_worse_on_validation_than_what_they_begin_with(sharing: Sharing) -> None:
+    even = sharing.score(share("uniform", sharing).release)
+    alone = [sharing.score(member.release) for member in sharing.members]
+
+    assert sharing.score(share("composition", sharing).release) >= even - 1e-9
+    # `soup` judges the trunk with everybody's items, so its best single model is not one of these
+    assert sharing.score(share("soup", sharing).release) >= min(*alone, even) - 1e-9
+
+
+def test_an_unknown_method_and_a_single_model_are_refused(sharing: Sharing) -> None:
+    with pytest.raises(FusionError, match="method is 'magic'; expected one of uniform, weighted"):
+        share("magic", sharing)
+    with pytest.raises(FusionError, match="there are 1 models; expected at least 2"):
+        share("uniform", replace(sharing, members=sharing.members[:1]))
+
+
+def test_what_a_model_is_sure_of_is_measured_without_changing_it(sharing: Sharing) -> None:
+    release = sharing.members[0].release
+    before = {name: value.clone() for name, value in release.model.state_dict().items()}
+
+    sure = measured_fisher(release, sharing.inputs[0], samples=8)
+
+    assert sure.keys() == sharing.members[0].trunk.keys()
+    assert all(bool((value >= 0).all()) for value in sure.values())
+    assert any(bool((value > 0).any()) for value in sure.values())
+    assert all(torch.equal(before[name], value) for name, value in release.model.state_dict().items())
+
+
+# ---- composition
+
+
+def test_adapters_put_side_by_side_are_the_weighted_sum_of_their_changes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pairs = [
+        LowRankPair(torch.randn(rank, 6, generator=generator), torch.randn(5, rank, generator=generator))
+        for rank in (2, 3)
+    ]
+
+    joined = concatenated(pairs, [0.25, -2.0])
+
+    assert joined.down.shape == (5, 6)
+    assert torch.allclose(joined.product(), 0.25 * pairs[0].product() - 2.0 * pairs[1].product(), atol=1e-5)
+    with pytest.raises(FusionError, match="matrices of different shapes"):
+        concatenated([pairs[0], LowRankPair(torch.ones(1, 2), torch.ones(5, 1))], [1.0, 1.0])
+    with pytest.raises(FusionError, match="there are 2 changes and weights"):
+        concatenated(pairs, [1.0])
+
+
+def test_all_changes_with_even_shares_are_the_average_whatever_the_base() -> None:
+    torch.manual_seed(0)
+    base, *states = (SharedModel(CONFIG, capacity=4).state_dict() for _ in range(3))
+
+    found, average = composed(base, states, [0.5, 0.5]), weighted_average(states)
+
+    assert all(torch.allclose(found[name], average[name], atol=1e-6) for name in average)
+    nothing = composed(base, states, [0.0, 0.0])
+    assert all(torch.equal(nothing[name], base[name]) for name in base)

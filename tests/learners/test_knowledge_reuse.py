@@ -39,10 +39,9 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[RoundInput, Path]:
     return round_input, folder / "candidate"
 
 
-def keep(store: KnowledgeStore, taught: tuple[RoundInput, Path]) -> Entry:
-    """Deposit what the market learned; returns the trunk's entry."""
-    round_input, candidate = taught
-    record = ReleaseRecord(
+def record_of(candidate: Path) -> ReleaseRecord:
+    """The row of a first release."""
+    return ReleaseRecord(
         model="shared_model",
         version=1,
         sequence=1,
@@ -56,6 +55,12 @@ def keep(store: KnowledgeStore, taught: tuple[RoundInput, Path]) -> Entry:
         triggered_at_ms=1,
         released_at_ms=2,
     )
+
+
+def keep(store: KnowledgeStore, taught: tuple[RoundInput, Path]) -> Entry:
+    """Deposit what the market learned; returns the trunk's entry."""
+    round_input, candidate = taught
+    record = record_of(candidate)
     accumulation = Accumulation(store, collection=CollectionConfig(max_bytes=10**9), task="uk", encoder="hash")
     return accumulation.keep(record, load_release(candidate), round_input, round_key="a-1").entries[0]
 

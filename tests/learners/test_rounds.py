@@ -55,6 +55,15 @@ def test_the_same_input_gives_the_same_bytes_and_another_seed_others(tmp_path: P
     assert manifests[0] == manifests[1] != manifests[2]
 
 
+def test_a_round_from_scratch_and_one_that_goes_on_have_batches_of_their_own(
+    first: RoundResult, tmp_path: Path
+) -> None:
+    sizes = dataclasses.replace(TRAINING, first_epochs=1, epochs=1, first_batch_rows=100, batch_rows=20)
+    begun = run_round(ring(training=sizes), out(tmp_path / "a"))
+    gone_on = run_round(ring(training=sizes, incumbent=first.candidate), out(tmp_path / "b"))
+    assert (begun.training["steps"], gone_on.training["steps"]) == (2, 10)
+
+
 def test_a_round_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
@@ -280,7 +289,12 @@ def test_an_input_survives_its_folder(tmp_path: Path) -> None:
 
 def test_weights_broken_by_the_very_last_step_are_not_written_either(tmp_path: Path) -> None:
     one_step = dataclasses.replace(
-        TRAINING, first_epochs=1, batch_rows=1_000, first_learning_rate=1e37, weight_decay=0.0, validation_share=0.0
+        TRAINING,
+        first_epochs=1,
+        first_batch_rows=1_000,
+        first_learning_rate=1e37,
+        weight_decay=0.0,
+        validation_share=0.0,
     )
     with pytest.raises(DivergedError, match="loss is nan at optimizer step 1"):
         run_round(ring(training=one_step), out(tmp_path / "a"))

@@ -6,7 +6,7 @@ import torch
 
 from learners.errors import InvalidModelConfigError, InvalidRoundInputError
 from learners.model import ModelConfig
-from learners.round_input import RoundConfig, RoundInput
+from learners.round_input import Batching, RoundConfig, RoundInput
 from learners.training_rows import prepare
 
 SHAPE = ModelConfig(width=8, layers=1, heads=1, history_length=4, text_width=3, spare_rows=0)
@@ -70,6 +70,35 @@ def test_validation_takes_newest_targets_of_new_rows_only_and_training_never_see
     assert int(rows.targets.sum()) == 10 * 3 - 2
 
 
+def test_batches_by_targets_have_equally_many_targets_and_cover_every_row_once() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 5, 400)
+    tokens = [[0] * (4 - count) + [1] * (1 + count) for count in counts]
+    mask = [[0] * (4 - count) + [1] * count for count in counts]
+    rows, _ = prepare(round_input(tokens, mask), rng)
+
+    def targets(by: Batching) -> tuple[list[int], list[int]]:
+        batches = list(rows.batches(16, torch.Generator().manual_seed(0), by=by))
+        return sorted(torch.cat(batches).tolist()), [int(rows.targets[batch].sum()) for batch in batches]
+
+    covered, even = targets("targets")
+    uneven = targets("rows")[1]
+    assert covered == list(range(400))
+    assert len(even) == len(uneven) == 25
+    assert max(even) - min(even) <= 2 * 4  # a batch is a row too long or too short at most, at each end
+    assert max(uneven) >= 3 * min(uneven)
+
+
+def test_a_row_of_many_targets_leaves_no_empty_batch() -> None:
+    rows, _ = prepare(
+        round_input([[1, 2, 3, 4, 5], [0, 0, 0, 1, 2], [0, 0, 0, 1, 2]], [[1] * 4, [0, 0, 0, 1], [0, 0, 0, 1]]),
+        np.random.default_rng(0),
+    )
+    batches = list(rows.batches(1, torch.Generator().manual_seed(0), by="targets"))
+    assert sorted(torch.cat(batches).tolist()) == [0, 1, 2]
+    assert all(len(batch) for batch in batches)
+
+
 def test_batches_cover_every_row_once_and_in_an_order_of_the_seed() -> None:
     tokens = [[0] * (4 - n % 4) + [1] * (1 + n % 4) for n in range(50)]
     rows, _ = prepare(round_input(tokens, [[0, 0, 0, 1]] * 50), np.random.default_rng(0))
@@ -102,7 +131,14 @@ def test_arrays_that_contradict_each_other_are_refused_by_name(changes: dict[str
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("learning_rate", 0.0), ("validation_share", 0.9), ("schedule", "linear"), ("distillation", -1.0)],
+    [
+        ("epochs", 0),
+        ("first_batch_rows", 0),
+        ("learning_rate", 0.0),
+        ("validation_share", 0.9),
+        ("schedule", "linear"),
+        ("distillation", -1.0),
+    ],
 )
 def test_settings_that_cannot_train_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(InvalidModelConfigError, match=name):

@@ -15,6 +15,7 @@ from learners.knowledge import tables
 from learners.knowledge.accumulation import Accumulation
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.collection import CollectionConfig
+from learners.knowledge.donors import DonorSource
 from learners.knowledge.errors import KnowledgeRefusedError, KnowledgeUnavailableError, VectorExtensionError
 from learners.knowledge.graph import KnowledgeGraph
 from learners.knowledge.store import KnowledgeStore
@@ -110,6 +111,29 @@ def test_a_database_that_is_away_is_waited_for_by_whoever_calls(tmp_path: Path) 
         keeping.prepare("k")
     with pytest.raises(KnowledgeUnavailableError):
         keeping.forget({"ada": 1})
+
+
+def test_a_round_without_a_release_is_given_donors_and_a_damaged_one_is_named(
+    database_url: str, tmp_path: Path
+) -> None:
+    record, round_input = released(database_url, tmp_path)
+    kept = accumulation(database_url, tmp_path)
+    keeping = Keeping(accumulation=kept, reuse=DonorSource(store=kept.store, encoder=""))
+    keeping.prepare("k")
+    keeping.keep(record, round_input, round_key="a-1")
+    (donor,) = keeping.donors(round_input)
+    assert donor.entry.kind == "adapter"
+    assert donor.items is not None
+    assert keeping.donors(replace(round_input, incumbent=tmp_path / "candidate")) == []
+
+    file = tmp_path / "knowledge" / donor.entry.sha256
+    file.write_bytes(file.read_bytes()[:-1])
+    with structlog.testing.capture_logs() as logs:
+        (refused,) = keeping.donors(round_input)
+    assert [(entry["event"], entry["entry"]) for entry in logs] == [("knowledge_donor_refused", donor.entry.entry_id)]
+    assert "is corrupt: sha256" in logs[0]["error"]
+    assert (refused.trunk, refused.refused) == (b"", logs[0]["error"])
+    assert keeping.counts["donors_refused"] == 1
 
 
 @pytest.mark.parametrize(

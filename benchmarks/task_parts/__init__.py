@@ -1,0 +1,1 @@
+"""What the benchmarks of tasks share: data, baselines, training and tables."""

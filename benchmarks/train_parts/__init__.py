@@ -1,0 +1,1 @@
+"""What `alluvium bench train` is made of: the loops, equal loss, the GPU."""

@@ -1,0 +1,150 @@
+"""Ways of making one model of several, by name, each with what it chose on validation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from learners.knowledge.errors import FusionError
+from learners.knowledge.fusion import weighted_average
+from learners.knowledge.opinions import Opinions, chosen_weights
+from learners.knowledge.sharing import (
+    Member,
+    assembled,
+    composition,
+    distilled,
+    fisher,
+    fused_items,
+    measured_fisher,
+    soup,
+    uniform,
+)
+from learners.releases import LoadedRelease
+from learners.round_input import RoundInput
+from learners.rounds import judge_releases
+
+NDCG = "ndcg_10"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """One model made of several.
+
+    Args:
+        release: It.
+        chosen: What validation said: weights, members, nothing.
+    """
+
+    release: LoadedRelease
+    chosen: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """What every method is given.
+
+    Args:
+        members: The models.
+        inputs: Of each shop: rows that may be trained on, and the window that chooses weights. One catalogue in all.
+        epochs: Passes over each shop's rows, of methods that train.
+        learning_rate: Theirs.
+    """
+
+    members: Sequence[Member]
+    inputs: Sequence[RoundInput]
+    epochs: int = 4
+    learning_rate: float = 1e-3
+
+    def score(self, release: LoadedRelease) -> float:
+        """Return NDCG@10 on validation, the mean over shops."""
+        return float(np.mean(ndcg_at(release, self.inputs)))
+
+    def feedback(self) -> list[list[float]]:
+        """Return the members' weights at each shop that follow from its validation."""
+        found = []
+        for shop in self.inputs:
+            sells = torch.from_numpy(shop.active)
+            asked = Opinions.of(self.members, shop.newest_histories, shop.newest_targets, sells)
+            found.append(list(chosen_weights(asked).values))
+        return found
+
+
+def share(method: str, sharing: Sharing) -> Shared:
+    """Make one model of several.
+
+    Args:
+        method: A name of `METHODS`.
+        sharing: The models, and what weights are chosen on.
+
+    Raises:
+        FusionError: If there is no such method, fewer than two models, or the models do not agree.
+    """
+    if method not in METHODS:
+        raise FusionError(reason=f"method is {method!r}; expected one of {', '.join(METHODS)}")
+    if len(sharing.members) < 2:
+        raise FusionError(reason=f"there are {len(sharing.members)} models; expected at least 2")
+    return METHODS[method](sharing)
+
+
+def ndcg_at(release: LoadedRelease, inputs: Sequence[RoundInput]) -> list[float]:
+    """Return a model's NDCG@10 on the newest window of each shop."""
+    verdicts = [judge_releases(release, None, shop).evidence["candidate"] for shop in inputs]
+    return [float(said.get("newest", {}).get(NDCG, 0.0)) for said in verdicts]
+
+
+def _uniform(sharing: Sharing) -> Shared:
+    return Shared(release=uniform(sharing.members, sharing.inputs[0]), chosen={})
+
+
+def _weighted(sharing: Sharing) -> Shared:
+    weights = np.mean(sharing.feedback(), axis=0).tolist()
+    trunk = weighted_average([member.trunk for member in sharing.members], weights)
+    release = assembled(trunk, fused_items(sharing.members, weights), sharing.inputs[0])
+    return Shared(release=release, chosen={"weights": weights})
+
+
+def _soup(sharing: Sharing) -> Shared:
+    release, chosen = soup(sharing.members, sharing.inputs[0], sharing.score)
+    return Shared(release=release, chosen={"members": [int(one) for one in chosen]})
+
+
+def _fisher(sharing: Sharing) -> Shared:
+    members, measured = [], 0
+    for number, member in enumerate(sharing.members):
+        if not member.fisher:  # nobody kept it: what the model is sure of is measured on a shop's rows
+            shop = sharing.inputs[number % len(sharing.inputs)]
+            member = replace(member, fisher=measured_fisher(member.release, shop))  # noqa: PLW2901 - completed
+            measured += 1
+        members.append(member)
+    return Shared(release=fisher(members, sharing.inputs[0]), chosen={"measured_here": measured})
+
+
+def _composition(sharing: Sharing) -> Shared:
+    base = weighted_average([member.trunk for member in sharing.members])
+    release, weights = composition(sharing.members, base, sharing.inputs[0], sharing.score)
+    return Shared(release=release, chosen={"weights": weights})
+
+
+def _distillation(sharing: Sharing) -> Shared:
+    weights = sharing.feedback()
+    release = distilled(
+        uniform(sharing.members, sharing.inputs[0]),
+        sharing.members,
+        sharing.inputs,
+        weights,
+        epochs=sharing.epochs,
+        learning_rate=sharing.learning_rate,
+    )
+    return Shared(release=release, chosen={"weights_at_each_shop": weights})
+
+
+METHODS: Mapping[str, Callable[[Sharing], Shared]] = {
+    "uniform": _uniform,
+    "weighted": _weighted,
+    "soup": _soup,
+    "fisher": _fisher,
+    "composition": _composition,
+    "distillation": _distillation,
+}

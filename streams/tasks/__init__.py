@@ -1,0 +1,1 @@
+"""A declared task behind Kafka: examples in, predictions out, rounds in between."""
