@@ -19,8 +19,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from learners.encoder import HASH, MINILM, Encoder, open_encoder
 from learners.errors import LearnerError
+from learners.items.encoder import HASH, MINILM, Encoder, open_encoder
 
 FILE = "test.txt.gz"
 PRODUCT = "HCCX"

@@ -25,9 +25,9 @@ from benchmarks.multimodal_parts.grocery import Shop, data_folder, load, toy
 from benchmarks.multimodal_parts.matching import ATTRIBUTES, IMAGE, TEXT, MatchConfig, Matcher, Material, nearest_photo
 from benchmarks.multimodal_parts.scenes import cutout, scene
 from benchmarks.multimodal_parts.splits import Indexes, Split, few_photos, known_products, new_products
-from learners.catalog import item_text
-from learners.encoder import HASH, MINILM, open_encoder
 from learners.items.attributes import AttributeEncoder
+from learners.items.catalog import item_text
+from learners.items.encoder import HASH, MINILM, open_encoder
 from learners.items.image import STATISTICS, open_image_encoder
 from learners.items.statistics import COLOURS
 

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.ingest import machine
 from infra.demo.offline import ShopLog, Truth, simulate
-from learners.encoder import HashEncoder
+from learners.items.encoder import HashEncoder
 from learners.model import ModelConfig, SharedModel
 from learners.multitask import (
     Chances,

@@ -26,8 +26,8 @@ from benchmarks.prequential_parts.records import Records, digest
 from benchmarks.prequential_parts.report import console_table, figures, markdown
 from infra.composition import TEXT_VECTORS, learner_config
 from infra.settings import Settings
-from learners.catalog import item_text
-from learners.encoder import Encoder, HashEncoder, open_encoder
+from learners.items.catalog import item_text
+from learners.items.encoder import Encoder, HashEncoder, open_encoder
 from learners.learner_config import LearnerConfig
 from learners.model import ModelConfig
 

@@ -29,9 +29,9 @@ from benchmarks.knowledge_parts.shops import Shop, shops_of, together
 from benchmarks.knowledge_parts.tables import console_table, markdown_table, spread, yes
 from learners.knowledge.opinions import Opinions, chosen_weights, gains
 from learners.knowledge.sharing import Member, averaged_again, composition, distilled, fisher, soup, uniform
-from learners.releases import LoadedRelease, load_release
-from learners.round_input import RoundInput
-from learners.rounds import judge_releases, run_round
+from learners.releases.release import LoadedRelease, load_release
+from learners.rounds.material import RoundInput
+from learners.rounds.round import judge_releases, run_round
 
 SHOPS = 4
 BAR = 0.95

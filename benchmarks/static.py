@@ -26,10 +26,10 @@ from torch import Tensor
 from benchmarks.ingest import machine
 from learners.errors import LearnerError
 from learners.model import ModelConfig, SharedModel
-from learners.round_input import Batching, RoundConfig
+from learners.rounds.material import Batching, RoundConfig
+from learners.rounds.rows import Rows
+from learners.rounds.training import Trainer
 from learners.strategies import strategy_named
-from learners.training import Trainer
-from learners.training_rows import Rows
 
 SEQUENCES, ATTRIBUTES = "Beauty.txt.gz", "Beauty_item2attributes.json.gz"
 HISTORY_LENGTH, TOP = 50, 10

@@ -27,7 +27,7 @@ from benchmarks.static import SEQUENCES, Sequences, data_folder, held_out_rows, 
 from benchmarks.train_parts.equal_loss import equal_loss
 from benchmarks.train_parts.gpu import gpu, matrix_limit
 from benchmarks.train_parts.loops import FULL, MIXED, OURS, PLAIN, TOY, Loop, Size, loops, made_up, trainer
-from learners.training_rows import Rows
+from learners.rounds.rows import Rows
 
 BAR = 3.0
 

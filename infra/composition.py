@@ -8,11 +8,9 @@ import structlog
 
 from infra.deployment import kafka_connection
 from infra.settings import Settings
-from learners.drift import DriftConfig
-from learners.encoder import open_encoder
 from learners.errors import LearnerError
 from learners.fast_memory.decay import DAY_MS
-from learners.gate import GateConfig
+from learners.items.encoder import open_encoder
 from learners.knowledge.accumulation import Accumulation
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.collection import CollectionConfig
@@ -25,13 +23,15 @@ from learners.knowledge.store import KnowledgeStore
 from learners.learner import LearnerConfig
 from learners.loggers import logger_named
 from learners.model import ModelConfig
-from learners.ranker import RankerConfig
-from learners.round_input import RoundConfig
-from learners.shadow import ShadowConfig
+from learners.quality.drift import DriftConfig
+from learners.quality.shadow import ShadowConfig
+from learners.ranking.ranker import RankerConfig
+from learners.rounds.gate import GateConfig
+from learners.rounds.material import RoundConfig
+from learners.rounds.triggers import TriggerConfig
 from learners.tasks.knowledge import deposit, first_round
 from learners.tasks.learner import RoundOutcome, Rows, TaskLearner
 from learners.tasks.task import Task
-from learners.triggers import TriggerConfig
 from streams.learning.config import LearnerProcessConfig
 from streams.learning.keeping import Keeping
 from streams.task_process import TaskWorkerConfig

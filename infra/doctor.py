@@ -124,7 +124,7 @@ def _training(settings: Settings) -> Iterator[Finding]:
 
 
 def _encoder(settings: Settings) -> Iterator[Finding]:
-    from learners.encoder import open_encoder  # noqa: PLC0415  # loads transformers
+    from learners.items.encoder import open_encoder  # noqa: PLC0415  # loads transformers
 
     try:
         width = open_encoder(settings.model.text_encoder).encode(["a teapot"]).shape[1]

@@ -17,10 +17,10 @@ from infra.composition import TEXT_VECTORS, learner_config
 from infra.evaluation_plots import draw
 from infra.evaluation_table import page
 from infra.settings import Settings
-from learners.catalog import item_text
-from learners.comparison import Comparison
-from learners.encoder import Encoder, open_encoder
+from learners.evaluation.comparison import Comparison
 from learners.interactions import Observation
+from learners.items.catalog import item_text
+from learners.items.encoder import Encoder, open_encoder
 from learners.strategies import strategy_named
 from streams.eventlog import LogFile, LoggedEvent, catalog_file, event_log
 from streams.validation import surface_in

@@ -8,15 +8,15 @@ from infra.composition import TEXT_VECTORS, knowledge_store, learner_config
 from infra.errors import UsageError
 from infra.evaluation import ITEM_FIELDS, observations
 from infra.settings import Settings
-from learners.catalog import Catalog
-from learners.encoder import open_encoder
 from learners.interactions import is_target
+from learners.items.catalog import Catalog
+from learners.items.encoder import open_encoder
+from learners.items.text_vectors import TextVectors
 from learners.knowledge.contents import encode_tensors
 from learners.knowledge.entry import Entry, Lineage
 from learners.knowledge.privacy import PrivacyConfig, person_rows, train_privately
 from learners.knowledge.task_vectors import task_vector
-from learners.round_input import RoundInput
-from learners.text_vectors import TextVectors
+from learners.rounds.material import RoundInput
 from streams.eventlog import catalog_file, event_log
 
 

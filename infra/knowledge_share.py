@@ -20,8 +20,8 @@ from learners.knowledge.methods import Sharing, ndcg_at, share
 from learners.knowledge.reuse import seated
 from learners.knowledge.sharing import Member
 from learners.knowledge.store import KnowledgeStore, Match
-from learners.releases import MANIFEST, load_kept, load_release, save_candidate
-from learners.round_input import RoundInput
+from learners.releases.release import MANIFEST, load_kept, load_release, save_candidate
+from learners.rounds.material import RoundInput
 from learners.strategies.anchors import FISHER
 
 

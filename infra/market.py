@@ -7,11 +7,11 @@ from infra.composition import TEXT_VECTORS, learner_config
 from infra.errors import UsageError
 from infra.evaluation import ITEM_FIELDS, observations
 from infra.settings import Settings
-from learners.catalog import Catalog
-from learners.encoder import open_encoder
+from learners.items.catalog import Catalog
+from learners.items.encoder import open_encoder
+from learners.items.text_vectors import TextVectors
 from learners.knowledge.market import market_round
-from learners.round_input import RoundInput
-from learners.text_vectors import TextVectors
+from learners.rounds.material import RoundInput
 from streams.eventlog import catalog_file, event_log
 
 

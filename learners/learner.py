@@ -7,27 +7,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from learners.buffers import stored_in
-from learners.catalog import Catalog
 from learners.checkpoint import load_state, save_state
-from learners.drift import DriftEvent
 from learners.errors import CorruptCheckpointError
-from learners.examiner import Examiner, Seen
 from learners.fast_memory.wire import ExpertUpdate, full_copy, take_updates
 from learners.histories import Histories, Past
 from learners.interactions import Interaction, code_of, is_target
+from learners.items.catalog import Catalog
 from learners.learner_config import LearnerConfig
-from learners.metrics import MetricValue
-from learners.mixture import softmax
-from learners.pending import Pending
-from learners.ranker import Judgement, Ranker
-from learners.releases import LoadedRelease
-from learners.replay import POPULARITY_BANDS, popularity_band
-from learners.round_input import RoundInput
-from learners.shadow import Rollback
-from learners.shared_expert import BLOCK, SharedExpert
+from learners.mixture.pool import softmax
+from learners.quality.drift import DriftEvent
+from learners.quality.examiner import Examiner, Seen
+from learners.quality.metrics import MetricValue
+from learners.quality.shadow import Rollback
+from learners.ranking.ranker import Judgement, Ranker
+from learners.ranking.shared_expert import BLOCK, SharedExpert
+from learners.releases.release import LoadedRelease
+from learners.replay.buffers import stored_in
+from learners.replay.pending import Pending
+from learners.replay.reservoirs import POPULARITY_BANDS, popularity_band
+from learners.rounds.material import RoundInput
+from learners.rounds.triggers import Trigger, Triggers
 from learners.strategies import strategy_named
-from learners.triggers import Trigger, Triggers
 
 Floats = npt.NDArray[np.float32]
 

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from learners.drift import DriftConfig
-from learners.gate import GateConfig
 from learners.model import ModelConfig
-from learners.ranker import RankerConfig
-from learners.round_input import RoundConfig
-from learners.shadow import ShadowConfig
-from learners.triggers import TriggerConfig
+from learners.quality.drift import DriftConfig
+from learners.quality.shadow import ShadowConfig
+from learners.ranking.ranker import RankerConfig
+from learners.rounds.gate import GateConfig
+from learners.rounds.material import RoundConfig
+from learners.rounds.triggers import TriggerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import structlog
 from learners.errors import LearnerError
 from learners.knowledge.graph import KnowledgeGraph
 from learners.knowledge.graph_uses import explain_many
-from learners.ranker import Ranked, RankRequest
+from learners.ranking.ranker import Ranked, RankRequest
 from streams import worker_metrics
 
 log = structlog.get_logger(__name__)

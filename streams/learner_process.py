@@ -20,13 +20,13 @@ from uuid import uuid4
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from learners.catalog import Catalog
-from learners.encoder import Encoder
 from learners.errors import LearnerError
+from learners.items.catalog import Catalog
+from learners.items.encoder import Encoder
+from learners.items.text_vectors import TextVectors
 from learners.learner import Learner, LearnerConfig
-from learners.registry import Registry
-from learners.releases import LoadedRelease, load_release
-from learners.text_vectors import TextVectors
+from learners.releases.registry import Registry
+from learners.releases.release import LoadedRelease, load_release
 from streams.batches import RecordBatch, pieces
 from streams.clients import KafkaConnection, cluster_id
 from streams.health import HealthServer, Watchdog

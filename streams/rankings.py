@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from feature_store.users import UserState
-from learners.ranker import Ranked, RankRequest
+from learners.ranking.ranker import Ranked, RankRequest
 from streams import worker_metrics
 from streams.active_users import Activity
 from streams.batches import RecordBatch

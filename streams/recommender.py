@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from learners.catalog import Catalog
 from learners.errors import LearnerError
 from learners.fast_memory.wire import ExpertUpdate as ExpertPayload
-from learners.ranker import Ranked, Ranker, RankerConfig, RankRequest
-from learners.releases import load_release
+from learners.items.catalog import Catalog
+from learners.ranking.ranker import Ranked, Ranker, RankerConfig, RankRequest
+from learners.releases.release import load_release
 from streams import worker_metrics
 from streams.batches import RecordBatch
 from streams.events import CatalogItem, ExpertUpdate, Release

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from learners.context_pool import SURFACES, surface_of
+from learners.mixture.context_pool import SURFACES, surface_of
 from streams.batches import RecordBatch
 from streams.decoding import decode
 from streams.events import ClickstreamEvent, Interaction, to_ms

@@ -11,7 +11,7 @@ import structlog
 
 from feature_store.flush import ItemFeatures, UserFeatures
 from learners.knowledge.graph import KnowledgeGraph
-from learners.ranker import RankerConfig
+from learners.ranking.ranker import RankerConfig
 from streams import worker_metrics
 from streams.active_users import ActiveUsers
 from streams.batches import RecordBatch

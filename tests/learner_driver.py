@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from learners.encoder import HashEncoder
-from learners.gate import GateConfig
+from learners.items.encoder import HashEncoder
 from learners.knowledge.accumulation import Accumulation
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.collection import CollectionConfig
@@ -26,9 +25,10 @@ from learners.knowledge.graph import KnowledgeGraph
 from learners.knowledge.store import KnowledgeStore
 from learners.learner import Learner, LearnerConfig
 from learners.model import ModelConfig
-from learners.round_input import RoundConfig
-from learners.shadow import Rollback
-from learners.triggers import TriggerConfig
+from learners.quality.shadow import Rollback
+from learners.rounds.gate import GateConfig
+from learners.rounds.material import RoundConfig
+from learners.rounds.triggers import TriggerConfig
 from streams.clients import KafkaConnection
 from streams.learner_process import run_learner
 from streams.learning.config import LearnerProcessConfig
@@ -39,9 +39,9 @@ MOMENTS = {
     "round input written": ("after", "streams.learning.rounds", "Rounds.prepare"),
     "round in a checkpoint": ("before", "streams.learning.rounds", "Rounds.begin"),
     "round trained": ("before", "streams.learning.rounds", "Rounds.result"),
-    "version directory written": ("before", "learners.registry", "Registry._insert"),
-    "row written, pointer not moved": ("before", "learners.registry", "write_pointer"),
-    "pointer moved": ("after", "learners.registry", "Registry.publish"),
+    "version directory written": ("before", "learners.releases.registry", "Registry._insert"),
+    "row written, pointer not moved": ("before", "learners.releases.registry", "write_pointer"),
+    "pointer moved": ("after", "learners.releases.registry", "Registry.publish"),
     "record acknowledged": ("before", "streams.learning.releasing", "Releasing.sent"),
     "record marked": ("after", "streams.learning.releasing", "Releasing.sent"),
     "adopted": ("after", "streams.learning.study", "Study.adopt"),

@@ -170,7 +170,7 @@ class LearnerRun:
         """The child that trains, if one does."""
         assert self.process is not None
         for child in psutil.Process(self.process.pid).children(recursive=True):
-            if "learners.round_process" in child.cmdline():
+            if "learners.rounds.process" in child.cmdline():
                 return child
         return None
 

@@ -14,11 +14,11 @@ from benchmarks.knowledge_parts.log import Floats, Log, text_vectors
 from benchmarks.knowledge_parts.rows import Setting
 from benchmarks.knowledge_parts.vectors import narrowed
 from infra.embedded.postgres import EmbeddedPostgres
-from learners.encoder import HashEncoder, open_encoder
+from learners.items.encoder import HashEncoder, open_encoder
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.store import KnowledgeStore
 from learners.model import ModelConfig
-from learners.round_input import RoundConfig
+from learners.rounds.material import RoundConfig
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 STATE = Path("alluvium-data") / "bench-knowledge"

@@ -9,9 +9,9 @@ import torch
 from learners.knowledge.contents import OF_THE_CATALOGUE
 from learners.knowledge.sharing import Member, State, composition, uniform
 from learners.model import SharedModel, capacity_for
-from learners.releases import LoadedRelease, load_kept, load_release, save_candidate
-from learners.round_input import RoundInput
-from learners.rounds import run_round
+from learners.releases.release import LoadedRelease, load_kept, load_release, save_candidate
+from learners.rounds.material import RoundInput
+from learners.rounds.round import run_round
 from learners.strategies.anchors import FISHER
 
 RANK = 4.0  # of the shops' LoRA adapters

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from benchmarks.knowledge_parts.errors import LogMissingError
-from learners.encoder import Encoder
+from learners.items.encoder import Encoder
 
 Indexes = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]

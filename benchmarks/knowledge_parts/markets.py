@@ -12,9 +12,9 @@ from benchmarks.knowledge_parts.log import HOME, OPENING_MS, Floats, Log
 from benchmarks.knowledge_parts.rows import Setting, round_of
 from learners.knowledge.reuse import Choice, TrialConfig, choose_start, first_round, prepare_start
 from learners.knowledge.store import KnowledgeStore
-from learners.releases import load_release
-from learners.round_input import RoundInput
-from learners.rounds import judge_releases, run_round
+from learners.releases.release import load_release
+from learners.rounds.material import RoundInput
+from learners.rounds.round import judge_releases, run_round
 
 ENCODER = "bench"  # donor and markets read the same vectors
 LEARN_SHARE = 0.7  # the older part of a market's events can be learned; the newest 30 % judge

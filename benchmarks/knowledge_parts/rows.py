@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from benchmarks.knowledge_parts.log import Floats, Indexes, Log
 from learners.model import ModelConfig
-from learners.round_input import RoundConfig, RoundInput
+from learners.rounds.material import RoundConfig, RoundInput
 
 
 @dataclass(frozen=True, kw_only=True)

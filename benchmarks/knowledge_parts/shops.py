@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from benchmarks.knowledge_parts.log import Floats, Log
 from benchmarks.knowledge_parts.rows import Setting, round_of
-from learners.round_input import RoundConfig, RoundInput
+from learners.rounds.material import RoundConfig, RoundInput
 
 LEARN, CHOOSE = 0.8, 0.9  # of a shop's events: up to here learned, up to there for choosing weights, the rest judges
 

@@ -10,10 +10,10 @@ from learners.knowledge.accumulation import Accumulation
 from learners.knowledge.collection import CollectionConfig
 from learners.knowledge.contents import KeyedVectors, decode_tensors, decode_vectors, encode_tensors, encode_vectors
 from learners.knowledge.store import KnowledgeStore
-from learners.registry import ReleaseRecord
-from learners.releases import load_release
-from learners.round_input import RoundInput
-from learners.rounds import RESULT, RoundResult, run_round
+from learners.releases.registry import ReleaseRecord
+from learners.releases.release import load_release
+from learners.rounds.material import RoundInput
+from learners.rounds.round import RESULT, RoundResult, run_round
 
 MAX_BYTES = 10**9
 

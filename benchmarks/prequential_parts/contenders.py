@@ -14,7 +14,7 @@ from benchmarks.prequential_parts.popularity import Popularity
 from benchmarks.prequential_parts.protocol import Contender, Outcome, run
 from benchmarks.prequential_parts.records import digest
 from benchmarks.prequential_parts.river_models import BiasedMF, FactorizationMachine
-from learners.encoder import Encoder
+from learners.items.encoder import Encoder
 from learners.learner_config import LearnerConfig
 
 Progress = Callable[[int], None]

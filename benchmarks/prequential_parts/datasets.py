@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarks.prequential_parts.log import DAY_MS, Log
 from infra.evaluation import ITEM_FIELDS, observations
-from learners.catalog import Catalog
 from learners.interactions import Observation, is_target
+from learners.items.catalog import Catalog
 from streams.eventlog import catalog_file, event_log
 
 LATENESS_MS = 3_600_000

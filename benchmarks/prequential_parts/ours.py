@@ -15,17 +15,17 @@ from benchmarks.prequential_parts.datasets import Dataset
 from benchmarks.prequential_parts.log import Log
 from benchmarks.prequential_parts.protocol import REFIT_EVERY_MS, Outcome, place_of
 from learners.disk import whole_directory
-from learners.encoder import Encoder
-from learners.evaluation import evaluate
-from learners.examiner import Seen
-from learners.gate import GateConfig
+from learners.evaluation.prequential import evaluate
+from learners.items.encoder import Encoder
 from learners.learner_config import LearnerConfig
-from learners.pending import to_arrays
-from learners.ranker import Judgement
-from learners.round_input import RoundInput
-from learners.rounds import RoundResult, run_round
-from learners.shadow import ShadowConfig
-from learners.triggers import TriggerConfig
+from learners.quality.examiner import Seen
+from learners.quality.shadow import ShadowConfig
+from learners.ranking.ranker import Judgement
+from learners.replay.pending import to_arrays
+from learners.rounds.gate import GateConfig
+from learners.rounds.material import RoundInput
+from learners.rounds.round import RoundResult, run_round
+from learners.rounds.triggers import TriggerConfig
 
 Ranks = npt.NDArray[np.int64]
 

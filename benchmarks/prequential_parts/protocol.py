@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.prequential_parts.log import DAY_MS, Indexes, Log
-from learners.metrics import MISSED, rank_of
+from learners.quality.metrics import MISSED, rank_of
 
 Floats = npt.NDArray[np.float32]
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.static import Sequences, held_out_rows, training_rows
 from benchmarks.train_parts.loops import EVEN, MIXED, OURS, PLAIN, SAMPLED, Size, loops, trainer
-from learners.training import Trainer
-from learners.training_rows import Rows
+from learners.rounds.rows import Rows
+from learners.rounds.training import Trainer
 
 
 @dataclass(slots=True)

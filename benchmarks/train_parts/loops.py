@@ -11,10 +11,10 @@ from torch import Tensor
 
 from benchmarks.static import Sequences
 from learners.model import ModelConfig, SharedModel
-from learners.round_input import Batching, RoundConfig
+from learners.rounds.material import Batching, RoundConfig
+from learners.rounds.rows import Rows
+from learners.rounds.training import Trainer
 from learners.strategies import strategy_named
-from learners.training import Trainer
-from learners.training_rows import Rows
 
 PLAIN, MIXED, OURS = "plain PyTorch loop", "ours, batches of mixed length", "ours, batches of alike length"
 EVEN = "ours, alike length, equally many targets"

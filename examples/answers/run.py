@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from examples.common import canvas, leave, options_of, read_lines, show_table, spread
-from learners.encoder import open_encoder
+from learners.items.encoder import open_encoder
 from learners.tasks.learner import TaskLearner
 from learners.tasks.task import Task
 

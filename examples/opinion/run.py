@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from examples.common import canvas, leave, options_of, show_table, spread
 from examples.joint import learn_jointly, scores, tied
 from examples.opinion.posts import TOPICS, Newsroom, Post
-from learners.drift import Detector, DriftConfig
+from learners.quality.drift import Detector, DriftConfig
 from learners.tasks.backbones import StateCache
 from learners.tasks.task import Task
 

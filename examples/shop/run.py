@@ -21,8 +21,8 @@ from benchmarks.knowledge_parts.rows import Setting, round_of
 from benchmarks.knowledge_parts.teaching import deposit_shuffled, teach
 from benchmarks.knowledge_parts.vectors import narrowed
 from examples.common import canvas, leave, options_of, show_table, spread
-from learners.encoder import HashEncoder, open_encoder
-from learners.round_input import RoundInput
+from learners.items.encoder import HashEncoder, open_encoder
+from learners.rounds.material import RoundInput
 
 MARKETS = ("Germany", "Southern Europe", "Belgium")
 TAUGHT = 40_000  # newest purchases of the home market that teach: all would take longer than an example may

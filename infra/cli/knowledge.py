@@ -271,7 +271,7 @@ def _store(settings: Settings) -> "KnowledgeStore":
 
 def _serving(settings: Settings) -> Callable[["Entry"], str | None]:
     """What the current release and the one that it can be rolled back to were made of stays."""
-    from learners.registry import Registry
+    from learners.releases.registry import Registry
 
     registry = Registry(postgres_url=options.required_postgres(settings), root=settings.data_dir / options.MODELS_DIR)
     registry.create()

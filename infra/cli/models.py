@@ -15,7 +15,7 @@ from infra.cli import options
 from infra.settings import Settings
 
 if TYPE_CHECKING:
-    from learners.registry import Registry, ReleaseRecord
+    from learners.releases.registry import Registry, ReleaseRecord
 
 app = typer.Typer(help="Releases: list, show, promote, roll back.", no_args_is_help=True)
 
@@ -80,7 +80,7 @@ def rollback(
 
 
 def _registry(settings: Settings) -> "Registry":
-    from learners.registry import Registry
+    from learners.releases.registry import Registry
 
     registry = Registry(postgres_url=options.required_postgres(settings), root=settings.data_dir / options.MODELS_DIR)
     registry.create()

@@ -12,7 +12,7 @@ from learners.fast_memory.decay import DAY_MS
 from learners.fast_memory.popularity import Popularity
 from learners.fast_memory.repeats import Met, Repeats, met_in, sequel
 from learners.histories import Past
-from learners.mixture import CONTEXTS, LogPool, PoolConfig, context_of, log_softmax
+from learners.mixture.pool import CONTEXTS, LogPool, PoolConfig, context_of, log_softmax
 
 Floats = npt.NDArray[np.float32]
 

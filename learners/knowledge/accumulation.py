@@ -24,9 +24,9 @@ from learners.knowledge.entry import ABOUT_PEOPLE, Entry, Kind, Lineage
 from learners.knowledge.prototypes import prototypes
 from learners.knowledge.store import KnowledgeStore
 from learners.knowledge.task_vectors import task_vector
-from learners.registry import ReleaseRecord
-from learners.releases import LoadedRelease
-from learners.round_input import RoundInput
+from learners.releases.registry import ReleaseRecord
+from learners.releases.release import LoadedRelease
+from learners.rounds.material import RoundInput
 
 Graph = Callable[[], Sequence[Mapping[str, Any]]]
 

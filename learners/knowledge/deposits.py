@@ -11,8 +11,8 @@ import numpy as np
 from learners.knowledge.contents import SINCE, USER, KeyedVectors, encode_rows, encode_tensors, encode_vectors
 from learners.knowledge.entry import Kind
 from learners.knowledge.sharing import measured_fisher
-from learners.releases import LoadedRelease
-from learners.round_input import RoundInput
+from learners.releases.release import LoadedRelease
+from learners.rounds.material import RoundInput
 
 FISHER_ROWS = 96  # gradients that a Fisher diagonal is measured with
 MOST_PEOPLE = 1_000

@@ -16,7 +16,7 @@ from learners.knowledge.entry import Entry, Kind, Lineage
 from learners.knowledge.errors import CorruptKnowledgeError
 from learners.knowledge.store import KnowledgeStore, Match
 from learners.knowledge.task_vectors import task_vector
-from learners.round_input import RoundInput
+from learners.rounds.material import RoundInput
 
 _LIST = "donors.json"
 _LOOKED_AT = 200  # entries whose similarity is known before one of each line is taken

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from learners.catalog import Catalog
 from learners.histories import Histories
 from learners.interactions import Interaction, code_of, is_target
+from learners.items.catalog import Catalog
 from learners.learner_config import LearnerConfig
-from learners.pending import Pending
-from learners.round_input import RoundInput
+from learners.replay.pending import Pending
+from learners.rounds.material import RoundInput
 
 HELD_OUT = 0.2  # share of a market's targets that judge, at most the gate's window
 

@@ -21,9 +21,9 @@ from learners.knowledge.sharing import (
     soup,
     uniform,
 )
-from learners.releases import LoadedRelease
-from learners.round_input import RoundInput
-from learners.rounds import judge_releases
+from learners.releases.release import LoadedRelease
+from learners.rounds.material import RoundInput
+from learners.rounds.round import judge_releases
 
 NDCG = "ndcg_10"
 

@@ -24,10 +24,10 @@ from learners.knowledge.contents import OF_THE_CATALOGUE
 from learners.knowledge.errors import FusionError
 from learners.knowledge.privacy_notes import DELTA, EPSILON
 from learners.model import SharedModel, capacity_for
-from learners.round_input import RoundInput
+from learners.rounds.material import RoundInput
+from learners.rounds.rows import Rows, prepare
+from learners.rounds.training import Trainer
 from learners.strategies import strategy_named
-from learners.training import Trainer
-from learners.training_rows import Rows, prepare
 
 UNIT = "person"
 _ORDERS = [1 + tenth / 10 for tenth in range(1, 100)] + [*range(11, 64), *range(64, 513, 16)]  # of Renyi's divergence

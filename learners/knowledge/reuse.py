@@ -23,10 +23,10 @@ from learners.knowledge.entry import Entry
 from learners.knowledge.errors import UnfitDonorError
 from learners.knowledge.store import KnowledgeStore
 from learners.model import SharedModel, capacity_for
-from learners.releases import LoadedRelease, load_release, save_candidate
-from learners.round_input import RoundConfig, RoundInput
-from learners.rounds import judge_releases, run_round
-from learners.training import Beat
+from learners.releases.release import LoadedRelease, load_release, save_candidate
+from learners.rounds.material import RoundConfig, RoundInput
+from learners.rounds.round import judge_releases, run_round
+from learners.rounds.training import Beat
 
 _METRIC = "newest_ndcg_10"
 

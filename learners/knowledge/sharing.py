@@ -18,13 +18,13 @@ from learners.knowledge.distillation import distillation_loss, mixed_targets
 from learners.knowledge.errors import FusionError
 from learners.knowledge.fusion import fisher_weighted, fuse_rows, greedy_soup, weighted_average
 from learners.model import SharedModel, capacity_for
-from learners.releases import LoadedRelease, load_release, save_candidate
-from learners.round_input import RoundInput
-from learners.rounds import run_round
+from learners.releases.release import LoadedRelease, load_release, save_candidate
+from learners.rounds.material import RoundInput
+from learners.rounds.round import run_round
+from learners.rounds.rows import prepare
+from learners.rounds.training import Teacher, Trainer
 from learners.strategies import strategy_named
 from learners.strategies.anchors import FISHER
-from learners.training import Teacher, Trainer
-from learners.training_rows import prepare
 
 State = dict[str, Tensor]
 LABELS = 0.5  # share of a student's loss that is what people really bought; the rest is what the teachers say

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from learners.knowledge.donors import load_donors
 from learners.knowledge.reuse import Choice, TrialConfig, choose, first_round
-from learners.round_input import RoundInput
-from learners.rounds import RoundResult, run_round
-from learners.training import Beat
+from learners.rounds.material import RoundInput
+from learners.rounds.round import RoundResult, run_round
+from learners.rounds.training import Beat
 
 START = "start"  # among a release's facts and in its verdict: what it began from, and why
 _TRIALS = "trials"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from learners.errors import DivergedError
 from learners.multitask.model import MultiTaskModel, task_losses
 from learners.multitask.visits import Visits
-from learners.training import FUSED_DEVICES
+from learners.rounds.training import FUSED_DEVICES
 
 
 class MultiTaskTrainer:

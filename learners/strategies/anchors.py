@@ -9,8 +9,8 @@ from torch import Tensor
 from learners.strategies.strategy import Strategy
 
 if TYPE_CHECKING:
-    from learners.training import Scored, Trainer
-    from learners.training_rows import Rows
+    from learners.rounds.rows import Rows
+    from learners.rounds.training import Scored, Trainer
 
 ANCHOR, FISHER = "anchor.", "fisher."
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from learners.strategies.incumbent import Distillation
 
 if TYPE_CHECKING:
-    from learners.training import Scored, Trainer
+    from learners.rounds.training import Scored, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from learners.buffers import ReplayBuffer
-from learners.replay import OutputReservoir
+from learners.replay.buffers import ReplayBuffer
+from learners.replay.reservoirs import OutputReservoir
 from learners.strategies.incumbent import distilled
 from learners.strategies.replays import HerdingReplay, ReservoirReplay
 
 if TYPE_CHECKING:
-    from learners.training import Scored, Trainer
-    from learners.training_rows import Rows
+    from learners.rounds.rows import Rows
+    from learners.rounds.training import Scored, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from learners.losses import distillation_loss
+from learners.rounds.losses import distillation_loss
 from learners.strategies.strategy import Strategy
 
 if TYPE_CHECKING:
-    from learners.training import Scored, Trainer
-    from learners.training_rows import Rows
+    from learners.rounds.rows import Rows
+    from learners.rounds.training import Scored, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)

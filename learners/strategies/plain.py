@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from learners.buffers import Archive, ReplayBuffer
+from learners.replay.buffers import Archive, ReplayBuffer
 from learners.strategies.strategy import Indexes, Mask, Material, Strategy
 
 

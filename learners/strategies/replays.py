@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from learners.buffers import ReplayBuffer
-from learners.replay import BiasedReservoir, StratifiedReservoir
+from learners.replay.buffers import ReplayBuffer
+from learners.replay.reservoirs import BiasedReservoir, StratifiedReservoir
 from learners.strategies.herding import herd
 from learners.strategies.strategy import Indexes, Mask, Material, Strategy
 
 if TYPE_CHECKING:
-    from learners.releases import LoadedRelease
-    from learners.round_input import RoundInput
+    from learners.releases.release import LoadedRelease
+    from learners.rounds.material import RoundInput
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from torch import Tensor
 from learners.strategies.incumbent import Distillation
 
 if TYPE_CHECKING:
-    from learners.training import Trainer
-    from learners.training_rows import Rows
+    from learners.rounds.rows import Rows
+    from learners.rounds.training import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)

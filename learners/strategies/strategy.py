@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from learners.buffers import ReplayBuffer
-from learners.replay import StratifiedReservoir
+from learners.replay.buffers import ReplayBuffer
+from learners.replay.reservoirs import StratifiedReservoir
 
 if TYPE_CHECKING:
-    from learners.releases import LoadedRelease
-    from learners.round_input import RoundInput
-    from learners.training import Scored, Trainer
-    from learners.training_rows import Rows
+    from learners.releases.release import LoadedRelease
+    from learners.rounds.material import RoundInput
+    from learners.rounds.rows import Rows
+    from learners.rounds.training import Scored, Trainer
 
 Indexes = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]

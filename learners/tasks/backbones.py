@@ -1,6 +1,7 @@
 """Text encoders that give a state per token: what tasks pool, adapt and fine-tune.
 
-`learners.encoder` gives one vector per text and never learns; a task needs the states before pooling, and gradients.
+`learners.items.encoder` gives one vector per text and never learns; a task needs the states before pooling, and
+gradients.
 """
 
 import copy
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from learners.encoder import HASH, MINILM, TextEncoder
+from learners.items.encoder import HASH, MINILM, TextEncoder
 
 BATCH_TEXTS = 64
 CACHE_BYTES = 256 * 1024 * 1024
@@ -52,7 +53,7 @@ class TransformerBackbone:
     """A transformer by name: `minilm` from the offline wheel, a folder, or a name on the hub; loaded when first needed.
 
     Args:
-        name: As `learners.encoder.TextEncoder` takes it.
+        name: As `learners.items.encoder.TextEncoder` takes it.
     """
 
     def __init__(self, name: str = MINILM) -> None:

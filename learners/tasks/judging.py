@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from learners.gate import FROZEN, NEWEST, GateConfig, Verdict
+from learners.rounds.gate import FROZEN, NEWEST, GateConfig, Verdict
 from learners.tasks.examples import Example
 from learners.tasks.metrics import gains_by_group, measure
 from learners.tasks.task import Task

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from learners.errors import DivergedError
-from learners.gate import FROZEN, NEWEST, Verdict
+from learners.rounds.gate import FROZEN, NEWEST, Verdict
 from learners.tasks import judging, storage
 from learners.tasks.backbones import Backbone, open_backbone
 from learners.tasks.errors import InvalidTaskError

@@ -11,21 +11,21 @@ from typing import Any
 
 import torch
 
-from learners.catalog import Catalog
-from learners.encoder import Encoder, open_encoder
 from learners.errors import DivergedError
-from learners.gate import Verdict
 from learners.interactions import Observation
+from learners.items.catalog import Catalog
+from learners.items.encoder import Encoder, open_encoder
+from learners.items.text_vectors import TextVectors
 from learners.learner import Learner, LearnerConfig
-from learners.ranker import RankRequest
-from learners.releases import LoadedRelease, load_release
-from learners.rounds import run_round
+from learners.ranking.ranker import RankRequest
+from learners.releases.release import LoadedRelease, load_release
+from learners.rounds.gate import Verdict
+from learners.rounds.round import run_round
+from learners.rounds.triggers import Trigger
 from learners.tasks.errors import InvalidTaskError
 from learners.tasks.examples import RejectedExample
 from learners.tasks.learner import Prediction, RoundOutcome
 from learners.tasks.task import Task
-from learners.text_vectors import TextVectors
-from learners.triggers import Trigger
 
 USER, ITEM, TIME_MS, TITLE, TYPE = "user_id", "item_id", "event_time_ms", "title", "event_type"
 _INTERESTED = "click"  # an interaction that does not say what it was

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from learners.encoder import Encoder
+from learners.items.encoder import Encoder
 from streams.threads import DedicatedThread
 
 _TEXTS_AT_ONCE = 64

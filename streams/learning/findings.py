@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from learners.drift import DriftEvent
-from learners.metrics import MetricValue
-from learners.triggers import Trigger
+from learners.quality.drift import DriftEvent
+from learners.quality.metrics import MetricValue
+from learners.rounds.triggers import Trigger
 from streams.events import Drift, Interaction, Metric
 from streams.learning.announcements import Record, record_id
 

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from learners.catalog import Catalog
+from learners.items.catalog import Catalog
 
 Floats = npt.NDArray[np.float32]
 

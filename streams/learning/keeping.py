@@ -17,9 +17,9 @@ from learners.knowledge.donors import Donor, DonorSource
 from learners.knowledge.errors import KnowledgeUnavailableError
 from learners.knowledge.forgetting import forget
 from learners.knowledge.graph import CatalogueChange, CatalogueItem, KnowledgeGraph
-from learners.registry import ReleaseRecord
-from learners.releases import load_release
-from learners.round_input import RoundInput
+from learners.releases.registry import ReleaseRecord
+from learners.releases.release import load_release
+from learners.rounds.material import RoundInput
 from streams.batches import RecordBatch
 from streams.events import CatalogItem, Interaction
 

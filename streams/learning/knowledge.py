@@ -2,7 +2,7 @@
 
 import msgspec
 
-from learners.catalog import Catalog
+from learners.items.catalog import Catalog
 from streams.batches import RecordBatch
 from streams.erasures import decode_erasure
 from streams.events import CatalogItem

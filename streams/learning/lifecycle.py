@@ -14,10 +14,10 @@ import structlog
 
 from learners.errors import LearnerError, RegistryUnavailableError
 from learners.knowledge.starting import START
-from learners.registry import ReleaseRecord
-from learners.releases import LoadedRelease, load_release
-from learners.rounds import RoundResult
-from learners.triggers import Trigger
+from learners.releases.registry import ReleaseRecord
+from learners.releases.release import LoadedRelease, load_release
+from learners.rounds.round import RoundResult
+from learners.rounds.triggers import Trigger
 from streams.learning.announcements import Announcer
 from streams.learning.errors import DatabaseUnavailableError
 from streams.learning.keeping import Keeping

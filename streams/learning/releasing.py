@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from learners.registry import Registry, ReleaseRecord
-from learners.rounds import RoundResult
+from learners.releases.registry import Registry, ReleaseRecord
+from learners.rounds.round import RoundResult
 from streams.events import Release
 from streams.learning.position import PendingRound
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from learners.disk import sweep
 from learners.errors import RoundFailedError
 from learners.knowledge.donors import Donor, save_donors
-from learners.round_input import RoundInput
-from learners.round_process import RoundProcess
-from learners.rounds import RESULT, RoundResult
+from learners.rounds.material import RoundInput
+from learners.rounds.process import RoundProcess
+from learners.rounds.round import RESULT, RoundResult
 from streams.learning.position import PendingRound
 
 INPUT, OUTPUT, ATTEMPTS, DONORS = "input", "out", "attempts", "donors"

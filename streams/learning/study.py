@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from learners.items.text_vectors import TextVectors
 from learners.learner import Learner
-from learners.registry import ReleaseRecord
-from learners.releases import LoadedRelease, path_of
-from learners.round_input import RoundInput
-from learners.text_vectors import TextVectors
-from learners.triggers import Trigger
+from learners.releases.registry import ReleaseRecord
+from learners.releases.release import LoadedRelease, path_of
+from learners.rounds.material import RoundInput
+from learners.rounds.triggers import Trigger
 from streams.batches import RecordBatch
 from streams.events import Interaction
 from streams.learning.checkpoint import Checkpoints

@@ -19,8 +19,8 @@ from benchmarks.knowledge_parts.shops import shops_of, together
 from learners.knowledge.opinions import Opinions, chosen_weights
 from learners.knowledge.sharing import Member, assembled, fused_items
 from learners.model import SharedModel
-from learners.releases import LoadedRelease
-from learners.round_input import RoundInput
+from learners.releases.release import LoadedRelease
+from learners.rounds.material import RoundInput
 
 
 def log_of(users: list[int], items: list[int], places: list[int] | None = None, *, catalogue: int = 20) -> Log:

@@ -22,13 +22,13 @@ from benchmarks.prequential_parts.popularity import Popularity
 from benchmarks.prequential_parts.protocol import Moment, Outcome, place_of, run
 from benchmarks.prequential_parts.records import Records, digest, load_outcome, save_outcome
 from benchmarks.prequential_parts.river_models import BiasedMF, FactorizationMachine, RiverModel
-from learners.encoder import HashEncoder
 from learners.interactions import Observation
-from learners.metrics import MISSED
+from learners.items.encoder import HashEncoder
 from learners.model import ModelConfig
-from learners.round_input import RoundInput
-from learners.rounds import RoundResult, run_round
-from learners.training import Beat
+from learners.quality.metrics import MISSED
+from learners.rounds.material import RoundInput
+from learners.rounds.round import RoundResult, run_round
+from learners.rounds.training import Beat
 
 
 def a_log(rows: Sequence[tuple[int, int, float]], *, known: int = 10, once: bool = False) -> Log:

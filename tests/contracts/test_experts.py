@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from learners.catalog import Catalog
 from learners.fast_memory import COMPONENTS
 from learners.histories import EMPTY_PAST, Past
-from learners.mixture import log_softmax
+from learners.items.catalog import Catalog
+from learners.mixture.pool import log_softmax
 from learners.model import ModelConfig, SharedModel
-from learners.ranker import Ranker
-from learners.releases import LoadedRelease
+from learners.ranking.ranker import Ranker
+from learners.releases.release import LoadedRelease
 
 ITEMS = 30
 SHAPE = ModelConfig(width=16, layers=1, heads=2, history_length=8, text_width=4, spare_rows=8)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from learners.replay import POPULARITY_BANDS, BiasedReservoir, OutputReservoir, StratifiedReservoir
+from learners.replay.reservoirs import POPULARITY_BANDS, BiasedReservoir, OutputReservoir, StratifiedReservoir
 
 CAPACITY, LENGTH = 320, 6
 

@@ -12,16 +12,16 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from learners.buffers import ReplayBuffer
 from learners.disk import sha256_of
 from learners.errors import DivergedError, InvalidModelConfigError, InvalidRoundInputError, UnknownStrategyError
 from learners.learner import Learner
-from learners.releases import load_kept, load_release
-from learners.round_input import RoundConfig, RoundInput
-from learners.round_process import RoundProcess
-from learners.rounds import RoundResult, run_round
+from learners.releases.release import load_kept, load_release
+from learners.replay.buffers import ReplayBuffer
+from learners.rounds.material import RoundConfig, RoundInput
+from learners.rounds.process import RoundProcess
+from learners.rounds.round import RoundResult, run_round
+from learners.rounds.triggers import Trigger
 from learners.strategies import STRATEGIES, Strategy, strategy_named
-from learners.triggers import Trigger
 from tests.learners.rounds_data import SHAPE, ring, walks
 from tests.learners.stream_data import CONFIG, catalog, stream
 from tests.waiting import wait_until

@@ -11,7 +11,7 @@ from learners.knowledge.archive import export_archive, import_archive
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.keys import load_signing_key, load_trusted_keys
 from learners.knowledge.store import KnowledgeStore
-from learners.registry import Registry
+from learners.releases.registry import Registry
 from tests.brokers import EmbeddedBroker
 from tests.learner_runs import LearnerRun, Shop, interactions
 

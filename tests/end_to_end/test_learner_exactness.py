@@ -14,9 +14,9 @@ import numpy as np
 import psutil
 import pytest
 
-from learners.encoder import HashEncoder
-from learners.registry import Registry
-from learners.releases import load_release, read_pointer
+from learners.items.encoder import HashEncoder
+from learners.releases.registry import Registry
+from learners.releases.release import load_release, read_pointer
 from streams.events import CatalogItem, ExpertUpdate, Metric, Release
 from streams.learning.feeds import live_keys
 from streams.learning.item_vectors import ITEM_VECTORS, decode_item_vector

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from learners.releases import load_release
-from learners.rounds import run_round
+from learners.releases.release import load_release
+from learners.rounds.round import run_round
 from tests.contracts.test_strategies import TRAINS, material
 from tests.learners.rounds_data import TRAINING, ring
 

@@ -15,7 +15,7 @@ from learners.knowledge import tables
 from learners.knowledge.entry import Lineage
 from learners.knowledge.graph import KnowledgeGraph
 from learners.knowledge.store import KnowledgeStore
-from learners.registry import Registry
+from learners.releases.registry import Registry
 from tests.learners.graph_data import shop
 from tests.learners.knowledge_data import deposit_head, exemplars
 from tests.learners.test_registry import candidate

@@ -17,9 +17,9 @@ from learners.knowledge.collection import CollectionConfig
 from learners.knowledge.entry import Entry
 from learners.knowledge.keys import load_signing_key
 from learners.knowledge.store import KnowledgeStore
-from learners.releases import load_release
-from learners.round_input import RoundInput
-from learners.rounds import run_round
+from learners.releases.release import load_release
+from learners.rounds.material import RoundInput
+from learners.rounds.round import run_round
 from tests.learners.knowledge_data import deposit_head, write_keys
 from tests.learners.test_knowledge_reuse import record_of
 

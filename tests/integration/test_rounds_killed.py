@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from learners.model import ModelConfig, SharedModel
-from learners.registry import VERSIONS, Registry
-from learners.releases import Pointer, load_release, read_pointer, save_candidate
+from learners.releases.registry import VERSIONS, Registry
+from learners.releases.release import Pointer, load_release, read_pointer, save_candidate
 
 CONFIG = ModelConfig(width=8, layers=1, heads=1, history_length=4, text_width=6, spare_rows=0, hash_buckets=1)
 

@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from learners.gate import GateConfig
 from learners.model import ModelConfig
-from learners.round_input import RoundConfig, RoundInput
+from learners.rounds.gate import GateConfig
+from learners.rounds.material import RoundConfig, RoundInput
 
 SHAPE = ModelConfig(
     width=32, layers=1, heads=2, history_length=10, text_width=8, spare_rows=8, dropout=0.0, input_dropout=0.1

@@ -2,13 +2,13 @@
 
 import torch
 
-from learners.catalog import Catalog
-from learners.drift import DriftConfig
 from learners.interactions import Observation
+from learners.items.catalog import Catalog
 from learners.learner import Learner, LearnerConfig
 from learners.model import ModelConfig, SharedModel
-from learners.releases import LoadedRelease
-from learners.triggers import TriggerConfig
+from learners.quality.drift import DriftConfig
+from learners.releases.release import LoadedRelease
+from learners.rounds.triggers import TriggerConfig
 
 ITEMS, USERS = 40, 23
 SHAPE = ModelConfig(width=16, layers=1, heads=2, history_length=10, text_width=8, spare_rows=8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from learners.bootstrap import Ratio, differences, intervals
+from learners.evaluation.bootstrap import Ratio, differences, intervals
 
 
 def ratio(rng: np.random.Generator, users: int, *, chance: float) -> Ratio:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from learners.buffers import Archive, stored_in
+from learners.replay.buffers import Archive, stored_in
 
 
 def archive(*, most: int | None = None) -> Archive:

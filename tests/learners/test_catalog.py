@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from learners.catalog import Catalog, item_text
+from learners.items.catalog import Catalog, item_text
 
 
 def test_an_index_survives_a_new_text_and_a_delisting() -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from learners.catalog import Catalog
-from learners.encoder import CachedEncoder, HashEncoder, TextEncoder, open_encoder
+from learners.items.catalog import Catalog
+from learners.items.encoder import CachedEncoder, HashEncoder, TextEncoder, open_encoder
+from learners.items.text_vectors import TextVectors
 from learners.knowledge.graph_growth import query_node
 from learners.text import words
-from learners.text_vectors import TextVectors
 
 DATA = Path(os.environ.get("ALLUVIUM_DATA_DIR", Path(__file__).resolve().parents[3] / "shared" / "data"))
 TITLES = DATA / "taobao_title_ner_zh" / "test.txt.gz"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from learners.comparison import Comparison
-from learners.encoder import HashEncoder
 from learners.errors import UnknownStrategyError
-from learners.round_input import RoundConfig
+from learners.evaluation.comparison import Comparison
+from learners.items.encoder import HashEncoder
+from learners.rounds.material import RoundConfig
 from tests.learners.stream_data import CONFIG, ITEMS, item_id, stream
 
 LISTED = [{"item_id": item_id(number), "title": f"Thing {number}"} for number in range(1, ITEMS + 1)]

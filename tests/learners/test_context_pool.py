@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from learners.context_pool import SURFACES, ContextPool, Situation
-from learners.mixture import PoolConfig, log_softmax, softmax
+from learners.mixture.context_pool import SURFACES, ContextPool, Situation
+from learners.mixture.pool import PoolConfig, log_softmax, softmax
 
 ITEMS = 40
 NOBODY = np.zeros(0, np.int64)

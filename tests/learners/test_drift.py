@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from learners.drift import DriftConfig, DriftMonitor
 from learners.interactions import Observation
-from learners.watch import Watch
+from learners.quality.drift import DriftConfig, DriftMonitor
+from learners.quality.watch import Watch
 
 
 def feed(monitor: DriftMonitor, values: np.ndarray, *, worse: str = "either", start: int = 0) -> list[int]:

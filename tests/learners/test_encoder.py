@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from learners.catalog import Catalog
-from learners.encoder import CachedEncoder, Encoder, HashEncoder, TextEncoder, open_encoder
 from learners.errors import EncoderUnavailableError
-from learners.text_vectors import TextVectors
+from learners.items.catalog import Catalog
+from learners.items.encoder import CachedEncoder, Encoder, HashEncoder, TextEncoder, open_encoder
+from learners.items.text_vectors import TextVectors
 
 
 class Counting:

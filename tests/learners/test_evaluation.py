@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from learners.encoder import HashEncoder
 from learners.errors import UnknownStrategyError
-from learners.evaluation import evaluate, plot_quality
-from learners.examiner import Seen
+from learners.evaluation.prequential import evaluate, plot_quality
 from learners.fast_memory import FEATURES
-from learners.metrics import MEASURES
-from learners.ranker import Judgement
-from learners.round_input import RoundConfig, RoundInput
-from learners.rounds import RoundResult, run_round
+from learners.items.encoder import HashEncoder
+from learners.quality.examiner import Seen
+from learners.quality.metrics import MEASURES
+from learners.ranking.ranker import Judgement
+from learners.rounds.material import RoundConfig, RoundInput
+from learners.rounds.round import RoundResult, run_round
 from tests.learners.stream_data import CONFIG, ITEMS, item_id, stream
 
 ITEMS_LISTED = [{"item_id": item_id(number), "title": f"Thing {number}"} for number in range(1, ITEMS + 1)]

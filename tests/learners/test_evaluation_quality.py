@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from learners.encoder import open_encoder
-from learners.evaluation import evaluate
+from learners.evaluation.prequential import evaluate
 from learners.interactions import Observation
+from learners.items.encoder import open_encoder
 
 LOG = Path(__file__).parents[3] / "shared" / "data" / "online_retail"
 

@@ -10,7 +10,7 @@ from learners.fast_memory.decay import DAY_MS, HOUR_MS, DecayedArray
 from learners.fast_memory.popularity import Popularity
 from learners.fast_memory.repeats import Repeats, met_in
 from learners.histories import EMPTY_PAST, Past
-from learners.metrics import rank_of
+from learners.quality.metrics import rank_of
 
 NOW_MS = 1_300_000_000_000
 

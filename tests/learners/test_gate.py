@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from learners.errors import InvalidModelConfigError
-from learners.gate import GateConfig, Ranks, Verdict, judge
+from learners.rounds.gate import GateConfig, Ranks, Verdict, judge
 
 CONFIG = GateConfig()
 

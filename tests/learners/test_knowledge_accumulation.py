@@ -19,9 +19,9 @@ from learners.knowledge.prototypes import prototypes
 from learners.knowledge.store import KnowledgeStore
 from learners.knowledge.task_vectors import label_statistics, task_vector
 from learners.model import SharedModel
-from learners.registry import ReleaseRecord
-from learners.releases import LoadedRelease
-from learners.round_input import Person, RoundInput
+from learners.releases.registry import ReleaseRecord
+from learners.releases.release import LoadedRelease
+from learners.rounds.material import Person, RoundInput
 from tests.learners.knowledge_data import open_store, write_keys
 from tests.learners.rounds_data import SHAPE, ring
 

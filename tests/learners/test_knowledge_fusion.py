@@ -15,8 +15,8 @@ from learners.knowledge.fusion import fisher_weighted, fuse_agreeing, fuse_rows,
 from learners.knowledge.methods import METHODS, Sharing, ndcg_at, share
 from learners.knowledge.sharing import Member, measured_fisher
 from learners.model import ModelConfig, SharedModel
-from learners.releases import load_release
-from learners.rounds import run_round
+from learners.releases.release import load_release
+from learners.rounds.round import run_round
 from tests.learners.rounds_data import ring
 
 CONFIG = ModelConfig(width=8, layers=1, heads=1, history_length=4, text_width=6, spare_rows=0, hash_buckets=1)

@@ -16,7 +16,7 @@ from learners.knowledge.keys import load_signing_key
 from learners.knowledge.privacy import PrivacyConfig, noise_for, noisy_sum, person_gradient, spent, train_privately
 from learners.knowledge.privacy import _trainer as trainer_of
 from learners.model import SharedModel
-from learners.training_rows import prepare
+from learners.rounds.rows import prepare
 from tests.learners.knowledge_data import deposit_head, exemplars, open_store, write_keys
 from tests.learners.rounds_data import ring
 

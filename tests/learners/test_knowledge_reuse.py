@@ -14,10 +14,10 @@ from learners.knowledge.entry import Entry
 from learners.knowledge.errors import UnfitDonorError
 from learners.knowledge.reuse import TrialConfig, choose_start, first_round, prepare_start
 from learners.knowledge.store import KnowledgeStore
-from learners.registry import ReleaseRecord
-from learners.releases import load_release
-from learners.round_input import RoundInput
-from learners.rounds import run_round
+from learners.releases.registry import ReleaseRecord
+from learners.releases.release import load_release
+from learners.rounds.material import RoundInput
+from learners.rounds.round import run_round
 from tests.learners.knowledge_data import open_store
 from tests.learners.rounds_data import ring
 

@@ -18,10 +18,10 @@ from learners.knowledge.entry import Entry, Kind, Lineage, describe
 from learners.knowledge.reuse import Plan, TrialConfig, choose
 from learners.knowledge.starting import run_from_donors
 from learners.knowledge.store import KnowledgeStore, Match
-from learners.releases import WEIGHTS, load_release
-from learners.round_input import RoundInput
-from learners.round_process import RoundProcess
-from learners.rounds import run_round
+from learners.releases.release import WEIGHTS, load_release
+from learners.rounds.material import RoundInput
+from learners.rounds.process import RoundProcess
+from learners.rounds.round import run_round
 from tests.learners.knowledge_data import open_store
 from tests.learners.rounds_data import ring
 from tests.learners.test_knowledge_reuse import keep, new_market, record_of, shuffled

@@ -12,9 +12,9 @@ from learners.checkpoint import save_state
 from learners.errors import CorruptCheckpointError
 from learners.interactions import Observation, is_target
 from learners.learner import Learner, LearnerConfig
-from learners.metrics import MetricValue
-from learners.ranker import RankerConfig, RankRequest
-from learners.triggers import Trigger
+from learners.quality.metrics import MetricValue
+from learners.ranking.ranker import RankerConfig, RankRequest
+from learners.rounds.triggers import Trigger
 from tests.learners.stream_data import ITEMS, SHAPE, START_MS, catalog, item_id, learner, release, stream
 
 COUNT = 1_000

@@ -10,7 +10,7 @@ import pytest
 
 from learners.errors import InvalidModelConfigError, MissingExtraError
 from learners.loggers import LOGGERS, logger_named
-from learners.rounds import RoundResult, run_round
+from learners.rounds.round import RoundResult, run_round
 from tests.learners.rounds_data import TRAINING, ring
 
 CURVES = ("training/gradient_norm", "training/loss")

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from learners.errors import InvalidModelConfigError
-from learners.losses import distillation_loss, gbce_loss, sample_columns, softmax_loss
-from learners.releases import load_release
-from learners.round_input import RoundConfig
-from learners.rounds import run_round
+from learners.releases.release import load_release
+from learners.rounds.losses import distillation_loss, gbce_loss, sample_columns, softmax_loss
+from learners.rounds.material import RoundConfig
+from learners.rounds.round import run_round
 from tests.learners.rounds_data import TRAINING, ring
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from learners.metrics import MISSED, PrequentialMetrics, gains_of, rank_of
+from learners.quality.metrics import MISSED, PrequentialMetrics, gains_of, rank_of
 
 
 def add(metrics: PrequentialMetrics, ranks: dict[str, int], *, shown: tuple[int, ...] = ()) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from learners.mixture import LogPool, PoolConfig, context_of, log_softmax, softmax
+from learners.mixture.pool import LogPool, PoolConfig, context_of, log_softmax, softmax
 
 ITEMS = 50
 

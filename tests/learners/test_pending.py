@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learners.pending import Pending, cut, to_arrays
+from learners.replay.pending import Pending, cut, to_arrays
 
 
 def pending(*, length: int = 4, newest: int = 2, most: int = 1_000) -> Pending:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from learners.catalog import Catalog
 from learners.histories import Past
+from learners.items.catalog import Catalog
 from learners.learner import Learner
-from learners.metrics import rank_of
-from learners.ranker import Ranker, RankRequest, top_of
+from learners.quality.metrics import rank_of
+from learners.ranking.ranker import Ranker, RankRequest, top_of
 from tests.learners.stream_data import CONFIG, ITEMS, START_MS, item_id, learner, release, stream
 
 NOW_MS = START_MS + 1_000 * 60_000

@@ -16,8 +16,8 @@ from learners.errors import (
     StaleCandidateError,
 )
 from learners.model import ModelConfig, SharedModel
-from learners.registry import VERSIONS, Registry, ReleaseRecord
-from learners.releases import STRATEGY, Pointer, load_kept, load_release, path_of, read_pointer, save_candidate
+from learners.releases.registry import VERSIONS, Registry, ReleaseRecord
+from learners.releases.release import STRATEGY, Pointer, load_kept, load_release, path_of, read_pointer, save_candidate
 
 CONFIG = ModelConfig(width=8, layers=1, heads=1, history_length=4, text_width=6, spare_rows=0, hash_buckets=1)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from learners.metrics import PrequentialMetrics
-from learners.regret import Regret
+from learners.mixture.regret import Regret
+from learners.quality.metrics import PrequentialMetrics
 
 
 def test_a_mixture_that_follows_the_worse_expert_regrets_the_difference() -> None:

@@ -13,7 +13,7 @@ import torch
 from learners.disk import sweep, whole_directory, write_whole
 from learners.errors import CorruptReleaseError, ReleaseNotFoundError, ReleaseWriteError
 from learners.model import ModelConfig, SharedModel
-from learners.releases import (
+from learners.releases.release import (
     LoadedRelease,
     Pointer,
     load_release,

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from learners.errors import DivergedError, RoundFailedError, RoundTimeoutError
-from learners.releases import load_release
-from learners.round_process import RoundProcess, run_round_in_child, sweep_rounds
+from learners.releases.release import load_release
+from learners.rounds.process import RoundProcess, run_round_in_child, sweep_rounds
 from tests.learners.rounds_data import TRAINING, ring
 
 ENDLESS = dataclasses.replace(TRAINING, first_epochs=100_000, validation_share=0.0)
@@ -108,7 +108,7 @@ def test_a_disk_that_takes_no_more_is_named_and_leaves_nothing(tmp_path: Path) -
 _PARENT = """
 import sys, time
 from pathlib import Path
-from learners.round_process import RoundProcess
+from learners.rounds.process import RoundProcess
 folder = Path(sys.argv[1])
 process = RoundProcess(folder / "in", folder / "out").start()
 while process.progress() == (0, 0):

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from learners.errors import DivergedError
-from learners.gate import GateConfig
 from learners.model import SharedModel
-from learners.releases import load_release, save_candidate
-from learners.round_input import RoundInput
-from learners.rounds import RoundResult, judge_releases, run_round
+from learners.releases.release import load_release, save_candidate
+from learners.rounds.gate import GateConfig
+from learners.rounds.material import RoundInput
+from learners.rounds.round import RoundResult, judge_releases, run_round
 from tests.learners.rounds_data import SHAPE, TRAINING, ring, walks
 
 

@@ -8,13 +8,13 @@ import numpy.typing as npt
 import pytest
 from pyarrow import parquet
 
-from learners.catalog import Catalog
-from learners.encoder import open_encoder
-from learners.gate import NEWEST
-from learners.pending import cut, to_arrays
-from learners.round_input import RoundInput
-from learners.rounds import run_round
-from learners.text_vectors import TextVectors
+from learners.items.catalog import Catalog
+from learners.items.encoder import open_encoder
+from learners.items.text_vectors import TextVectors
+from learners.replay.pending import cut, to_arrays
+from learners.rounds.gate import NEWEST
+from learners.rounds.material import RoundInput
+from learners.rounds.round import run_round
 
 LOG = Path(__file__).parents[3] / "shared" / "data" / "online_retail"
 ROUND, ROUNDS, LENGTH = 8_000, 8, 50

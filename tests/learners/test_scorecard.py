@@ -6,13 +6,13 @@ from typing import cast
 import numpy as np
 import pytest
 
-from learners.bootstrap import Ratio
-from learners.examiner import Seen
+from learners.evaluation.bootstrap import Ratio
+from learners.evaluation.scorecard import CASE_EVERY, DAY_MS, Scorecard
 from learners.histories import Past
 from learners.interactions import Observation
-from learners.metrics import MISSED
-from learners.ranker import Judgement
-from learners.scorecard import CASE_EVERY, DAY_MS, Scorecard
+from learners.quality.examiner import Seen
+from learners.quality.metrics import MISSED
+from learners.ranking.ranker import Judgement
 
 ITEMS = 31  # padding included
 NOBODY = Past(np.zeros(0, np.int32), np.zeros(0, np.int64))

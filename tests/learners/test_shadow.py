@@ -2,7 +2,7 @@
 
 import pytest
 
-from learners.shadow import PairedShadow, ShadowConfig
+from learners.quality.shadow import PairedShadow, ShadowConfig
 
 
 def shadow(pairs: list[tuple[float, float]], *, alarmed: bool = False) -> PairedShadow:

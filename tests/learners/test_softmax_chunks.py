@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from learners import softmax_chunks
-from learners.losses import distillation_loss, softmax_loss
+from learners.rounds import softmax_chunks
+from learners.rounds.losses import distillation_loss, softmax_loss
 
 
 def drawn(*shape: int, seed: int) -> torch.Tensor:

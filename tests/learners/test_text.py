@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learners.catalog import Catalog, item_text
-from learners.encoder import HashEncoder
+from learners.items.catalog import Catalog, item_text
+from learners.items.encoder import HashEncoder
 from learners.knowledge.graph_growth import node, query_node
 from learners.text import cut, cut_utf8, folded, scrubbed, words
 

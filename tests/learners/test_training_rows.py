@@ -6,8 +6,8 @@ import torch
 
 from learners.errors import InvalidModelConfigError, InvalidRoundInputError
 from learners.model import ModelConfig
-from learners.round_input import Batching, RoundConfig, RoundInput
-from learners.training_rows import prepare
+from learners.rounds.material import Batching, RoundConfig, RoundInput
+from learners.rounds.rows import prepare
 
 SHAPE = ModelConfig(width=8, layers=1, heads=1, history_length=4, text_width=3, spare_rows=0)
 NOBODY = np.zeros((0, 4), np.int32)

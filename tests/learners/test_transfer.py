@@ -5,9 +5,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from learners.releases import LoadedRelease
-from learners.scorecard import Case
-from learners.transfer import MOST_RELEASES, Transfer, ndcg, transfer
+from learners.evaluation.scorecard import Case
+from learners.evaluation.transfer import MOST_RELEASES, Transfer, ndcg, transfer
+from learners.releases.release import LoadedRelease
 
 NOBODY = np.zeros(0, np.int32)
 

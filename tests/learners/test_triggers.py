@@ -1,6 +1,6 @@
 """Triggers: a round is due by count, by time or by drift, and each begins to count anew after a round."""
 
-from learners.triggers import TriggerConfig, Triggers
+from learners.rounds.triggers import TriggerConfig, Triggers
 
 
 def triggers(**changes: object) -> Triggers:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from learners.model import ModelConfig, SharedModel
-from learners.warm_start import LEARNED_ENOUGH, warm_start
+from learners.rounds.warm_start import LEARNED_ENOUGH, warm_start
 
 WIDTH, TEXTS = 4, 3
 ITEMS = 7  # padding, three learned, one half-learned, two newcomers

@@ -11,7 +11,7 @@ import structlog
 
 from feature_store.users import UserState
 from learners.knowledge.graph import KnowledgeGraph
-from learners.ranker import Ranked, RankRequest
+from learners.ranking.ranker import Ranked, RankRequest
 from streams.batches import RecordBatch
 from streams.events import Ranking
 from streams.graph_reasons import MOST_PEOPLE, GraphReasons

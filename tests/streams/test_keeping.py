@@ -20,9 +20,9 @@ from learners.knowledge.errors import KnowledgeRefusedError, KnowledgeUnavailabl
 from learners.knowledge.graph import KnowledgeGraph
 from learners.knowledge.store import KnowledgeStore
 from learners.model import ModelConfig, SharedModel
-from learners.registry import Registry, ReleaseRecord
-from learners.releases import save_candidate
-from learners.round_input import RoundInput
+from learners.releases.registry import Registry, ReleaseRecord
+from learners.releases.release import save_candidate
+from learners.rounds.material import RoundInput
 from streams.batches import RecordBatch
 from streams.events import CatalogItem, Interaction
 from streams.learning.growing import Growing

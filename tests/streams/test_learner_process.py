@@ -9,11 +9,11 @@ import numpy as np
 import psycopg
 import pytest
 
-from learners.catalog import Catalog
-from learners.encoder import HashEncoder
 from learners.errors import RoundFailedError
+from learners.items.catalog import Catalog
+from learners.items.encoder import HashEncoder
 from learners.model import ModelConfig
-from learners.round_input import RoundConfig, RoundInput
+from learners.rounds.material import RoundConfig, RoundInput
 from streams.batches import RecordBatch
 from streams.clients import KafkaConnection
 from streams.errors import UnknownTopicError

@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learners.catalog import Catalog
+from learners.items.catalog import Catalog
 from learners.text import scrubbed
 from streams.batches import RecordBatch
 from streams.dead_letters import KEPT_KEY_BYTES, KEPT_VALUE_BYTES, headers_of, shortened

@@ -9,7 +9,7 @@ import torch
 
 from learners.errors import InvalidModelConfigError
 from learners.model import ModelConfig, SharedModel
-from learners.releases import load_release, save_candidate
+from learners.releases.release import load_release, save_candidate
 
 TEXT_ONLY = ModelConfig(width=8, layers=1, heads=1, text_width=6, spare_rows=0, hash_buckets=2, dropout=0.0)
 WITH_ALL = dataclasses.replace(TEXT_ONLY, image_width=5, attribute_width=3)

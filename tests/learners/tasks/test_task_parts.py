@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from learners.encoder import TextEncoder
+from learners.items.encoder import TextEncoder
 from learners.tasks.backbones import HashBackbone, StateCache, open_backbone
 from learners.tasks.config import HEADS, POOLINGS
 from learners.tasks.examples import Example

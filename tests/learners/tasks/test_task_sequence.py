@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from learners.encoder import HashEncoder
+from learners.items.encoder import HashEncoder
 from learners.tasks.errors import InvalidTaskError
 from learners.tasks.learner import TaskLearner
 from learners.tasks.sequence import SequenceLearner

@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from learners.disk import sha256_of, sweep, whole_directory
 from learners.errors import RegistryUnavailableError, ReleaseNotFoundError, StaleCandidateError
-from learners.releases import (
+from learners.releases.release import (
     MANIFEST,
     Pointer,
     encode_manifest,

@@ -20,7 +20,7 @@ import torch
 
 from learners.disk import TEMPORARY_PREFIX, sweep, whole_directory, write_whole
 from learners.errors import DivergedError, LearnerError, RoundFailedError, RoundTimeoutError
-from learners.rounds import RESULT, RoundInput, RoundResult, run_round
+from learners.rounds.round import RESULT, RoundInput, RoundResult, run_round
 
 _HEARTBEAT, _LOG, _ERROR = "heartbeat.json", "round.log", "error.json"
 _BEAT_EVERY_S = 0.5
@@ -125,7 +125,7 @@ class RoundProcess:
         return RoundFailedError(exit_code=self._exit_code, reason=f"{known['error']}: {known['message']}")
 
     def _watch(self) -> None:
-        command = [self._python, "-m", "learners.round_process", str(self.input_dir), str(self.out_dir)]
+        command = [self._python, "-m", "learners.rounds.process", str(self.input_dir), str(self.out_dir)]
         command += ["--work", str(self._work), "--parent", str(os.getpid())]
         try:
             with (self._work / _LOG).open("wb") as log:
@@ -190,7 +190,7 @@ def sweep_work(work: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one round: the child's side of `RoundProcess`."""
-    parser = argparse.ArgumentParser(prog="learners.round_process")
+    parser = argparse.ArgumentParser(prog="learners.rounds.process")
     parser.add_argument("input_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("--work", type=Path, required=True)

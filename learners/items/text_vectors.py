@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from learners.catalog import Catalog
-from learners.encoder import Encoder
+from learners.items.catalog import Catalog
+from learners.items.encoder import Encoder
 
 Floats = npt.NDArray[np.float32]
 
@@ -15,7 +15,7 @@ class TextVectors:
     Args:
         encoder: Who turns texts into vectors.
 
-    >>> from learners.encoder import HashEncoder
+    >>> from learners.items.encoder import HashEncoder
     >>> catalog, vectors = Catalog(), TextVectors(HashEncoder(width=8))
     >>> _ = catalog.upsert("mug", title="Blue mug"), catalog.admit("unknown")
     >>> vectors.update(catalog), vectors.matrix(catalog).shape, vectors.matrix(catalog).any(axis=1).tolist()

@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from learners.drift import DriftConfig
 from learners.fast_memory import COMPONENTS
 from learners.histories import Past
 from learners.interactions import Interaction
-from learners.metrics import MISSED, PrequentialMetrics, gains_of, rank_of
-from learners.mixture import log_softmax
-from learners.ranker import Judgement, top_of
-from learners.shadow import PairedShadow, Rollback, ShadowConfig
-from learners.shared_expert import SharedExpert
-from learners.watch import Watch
+from learners.mixture.pool import log_softmax
+from learners.quality.drift import DriftConfig
+from learners.quality.metrics import MISSED, PrequentialMetrics, gains_of, rank_of
+from learners.quality.shadow import PairedShadow, Rollback, ShadowConfig
+from learners.quality.watch import Watch
+from learners.ranking.ranker import Judgement, top_of
+from learners.ranking.shared_expert import SharedExpert
 
 Floats = npt.NDArray[np.float32]
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from learners.pending import cut, to_arrays
+from learners.replay.pending import cut, to_arrays
 
 Indexes = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -23,7 +23,7 @@ class Stored(NamedTuple):
 
 
 class ReplayBuffer(Protocol):
-    """The verbs of a buffer; see `learners.replay.StratifiedReservoir` for what each does."""
+    """The verbs of a buffer; see `learners.replay.reservoirs.StratifiedReservoir` for what each does."""
 
     policy: str
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from learners.mixture import LogPool, PoolConfig
+from learners.mixture.pool import LogPool, PoolConfig
 
 Floats = npt.NDArray[np.float32]
 Indexes = npt.NDArray[np.int64]
@@ -21,7 +21,7 @@ class Situation(NamedTuple):
     """What the weights depend on.
 
     Args:
-        history: How much is known of the person; see `learners.mixture.context_of`.
+        history: How much is known of the person; see `learners.mixture.pool.context_of`.
         surface: A place in `SURFACES`.
         young: Item indexes that hardly anybody has met yet, ascending.
     """

@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 
-from learners.catalog import Catalog
-from learners.encoder import Encoder
 from learners.errors import DivergedError
-from learners.examiner import Witness
 from learners.interactions import Interaction
+from learners.items.catalog import Catalog
+from learners.items.encoder import Encoder
+from learners.items.text_vectors import TextVectors
 from learners.learner import Learner, LearnerConfig
-from learners.releases import LoadedRelease, load_release
-from learners.round_input import RoundInput
-from learners.rounds import RoundResult, run_round
-from learners.text_vectors import TextVectors
-from learners.triggers import Trigger
+from learners.quality.examiner import Witness
+from learners.releases.release import LoadedRelease, load_release
+from learners.rounds.material import RoundInput
+from learners.rounds.round import RoundResult, run_round
+from learners.rounds.triggers import Trigger
 
 RunRound = Callable[[RoundInput, Path], RoundResult]
 

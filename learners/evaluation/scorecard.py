@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from learners.bootstrap import Ratio
-from learners.examiner import NEW_ITEM_INTERACTIONS, Seen
-from learners.metrics import MISSED, TOP, rank_of
-from learners.ranker import Judgement, top_of
+from learners.evaluation.bootstrap import Ratio
+from learners.quality.examiner import NEW_ITEM_INTERACTIONS, Seen
+from learners.quality.metrics import MISSED, TOP, rank_of
+from learners.ranking.ranker import Judgement, top_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,7 +34,7 @@ class Case(NamedTuple):
 
 @dataclass(slots=True)
 class Scorecard:
-    """A witness of an evaluation; see `learners.evaluation.evaluate`.
+    """A witness of an evaluation; see `learners.evaluation.prequential.evaluate`.
 
     What serves is the mixture, and its ten first items are what a person is shown.
     """

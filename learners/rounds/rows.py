@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from learners.round_input import Batching, RoundInput
+from learners.rounds.material import Batching, RoundInput
 
 
 @dataclass(frozen=True, slots=True)

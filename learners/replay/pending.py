@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from learners.lessons import Lessons
-from learners.round_input import Person
+from learners.replay.lessons import Lessons
+from learners.rounds.material import Person
 
 Indexes = npt.NDArray[np.int32]
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from learners import softmax_chunks
+from learners.rounds import softmax_chunks
 
 
 def softmax_loss(

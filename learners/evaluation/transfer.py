@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from learners.metrics import TOP
-from learners.releases import LoadedRelease
-from learners.scorecard import Case
+from learners.evaluation.scorecard import Case
+from learners.quality.metrics import TOP
+from learners.releases.release import LoadedRelease
 
 Floats = npt.NDArray[np.float64]
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from learners.disk import whole_directory
 from learners.errors import InvalidModelConfigError, InvalidRoundInputError
-from learners.gate import GateConfig
 from learners.model import ModelConfig
+from learners.rounds.gate import GateConfig
 
 Indexes = npt.NDArray[np.int32]
 Schedule = Literal["constant", "cosine", "inverse"]
@@ -53,7 +53,7 @@ class RoundConfig:
         distillation: Weight of staying close to the incumbent on replayed rows; 0 turns it off.
         full_softmax_items: Up to this many items the loss ranks all of them; beyond, a sample.
         sampled_negatives: Items drawn per step beyond that.
-        loss: `softmax` (cross-entropy, corrected for what was sampled) or `gbce` (see `learners.losses`).
+        loss: `softmax` (cross-entropy, corrected for what was sampled) or `gbce` (see `learners.rounds.losses`).
         sampling: How the sample is drawn: `uniform`, or by `popularity` among the round's targets (softmax only).
         validation_share: Share of new rows whose newest target is kept from training, to stop early on; in [0, 0.5].
             0, the default, trains for all epochs: on Online Retail stopping early on 0.1 cost a hundredth of hit rate.

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from learners.catalog import Catalog
 from learners.histories import Past
-from learners.mixture import log_softmax
-from learners.releases import LoadedRelease
+from learners.items.catalog import Catalog
+from learners.mixture.pool import log_softmax
+from learners.releases.release import LoadedRelease
 
 Floats = npt.NDArray[np.float32]
 

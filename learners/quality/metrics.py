@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from learners.regret import Regret
+from learners.mixture.regret import Regret
 
 Floats = npt.NDArray[np.float32]
 

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from learners.catalog import Catalog
-from learners.context_pool import ContextPool, Situation, surface_of
 from learners.fast_memory import FEATURES, REASONS, START, FastMemory, FastMemoryConfig, Opinion
 from learners.fast_memory.wire import ExpertUpdate, apply_update, table_rows, table_update
 from learners.histories import EMPTY_PAST, Past
 from learners.interactions import is_target
-from learners.mixture import CONTEXTS, PoolConfig, softmax
-from learners.releases import LoadedRelease
-from learners.shared_expert import BLOCK, SharedExpert
+from learners.items.catalog import Catalog
+from learners.mixture.context_pool import ContextPool, Situation, surface_of
+from learners.mixture.pool import CONTEXTS, PoolConfig, softmax
+from learners.ranking.shared_expert import BLOCK, SharedExpert
+from learners.releases.release import LoadedRelease
 
 Floats = npt.NDArray[np.float32]
 

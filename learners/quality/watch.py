@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
-from learners.drift import DriftConfig, DriftEvent, DriftMonitor
 from learners.interactions import TARGET_TYPES, Interaction
+from learners.quality.drift import DriftConfig, DriftEvent, DriftMonitor
 
 _GAINS = "hit_rate_10"
 _WATCHED_EXPERTS = ("mixture", "shared_model", "fast_memory")

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from learners.errors import DivergedError
-from learners.losses import LOSSES, sample_columns, softmax_loss
 from learners.model import SharedModel
-from learners.round_input import RoundConfig
+from learners.rounds.losses import LOSSES, sample_columns, softmax_loss
+from learners.rounds.material import RoundConfig
+from learners.rounds.rows import Rows
 from learners.strategies import Strategy
-from learners.training_rows import Rows
 
 Beat = Callable[[int, int], None]
 Reader = Callable[[Tensor, Tensor], Tensor]  # a `SharedModel`, as it is or compiled

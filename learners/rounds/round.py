@@ -1,6 +1,6 @@
 """A round: fine-tune a copy of the incumbent, judge it, and write a candidate release.
 
-`run_round` is the whole of it, in this process; `learners.round_process` runs it in a child that may be killed.
+`run_round` is the whole of it, in this process; `learners.rounds.process` runs it in a child that may be killed.
 """
 
 import json
@@ -16,16 +16,16 @@ import numpy.typing as npt
 import torch
 
 from learners.errors import DivergedError
-from learners.gate import FROZEN, NEWEST, Ranks, Verdict, judge
 from learners.loggers import RoundRecord, logger_named
 from learners.loggers.record import weight_norms
 from learners.model import SharedModel, capacity_for
-from learners.releases import LoadedRelease, load_kept, load_release, save_candidate
-from learners.round_input import RoundConfig, RoundInput
+from learners.releases.release import LoadedRelease, load_kept, load_release, save_candidate
+from learners.rounds.gate import FROZEN, NEWEST, Ranks, Verdict, judge
+from learners.rounds.material import RoundConfig, RoundInput
+from learners.rounds.rows import prepare
+from learners.rounds.training import Beat, Curve, Teacher, Trainer
+from learners.rounds.warm_start import warm_start
 from learners.strategies import strategy_named
-from learners.training import Beat, Curve, Teacher, Trainer
-from learners.training_rows import prepare
-from learners.warm_start import warm_start
 
 __all__ = ["RoundConfig", "RoundInput", "RoundResult", "judge_releases", "run_round"]
 

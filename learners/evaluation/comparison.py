@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from learners.bootstrap import Interval, Ratio, differences, intervals
-from learners.encoder import Encoder
-from learners.evaluation import evaluate
+from learners.evaluation.bootstrap import Interval, Ratio, differences, intervals
+from learners.evaluation.prequential import evaluate
+from learners.evaluation.scorecard import Scorecard
+from learners.evaluation.transfer import transfer
 from learners.interactions import Interaction
+from learners.items.encoder import Encoder
 from learners.learner_config import LearnerConfig
-from learners.releases import load_release
-from learners.scorecard import Scorecard
-from learners.transfer import transfer
+from learners.releases.release import load_release
 
 Report = dict[str, Any]
 

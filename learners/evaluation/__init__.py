@@ -1,0 +1,1 @@
+"""A log evaluated without Kafka: prequential, by strategy, with intervals."""

@@ -1,0 +1,1 @@
+"""The online-weighted mixture: experts' opinions multiplied, each to a power learned from every interaction."""

@@ -1,0 +1,1 @@
+"""Every prediction against its outcome: metrics, detectors of drift, the predecessor in the shadow."""

@@ -1,0 +1,1 @@
+"""The scoring function: what experts and their mixture say of every item, and the rankings that follow."""
