@@ -235,12 +235,8 @@ class Learner:
             seed=int(self._rng.integers(2**31)),
             incumbent=incumbent,
             people=self.pending.people(most=config.most_people) if config.most_people else (),
-            facts={
-                "trigger": trigger.kind,
-                "trigger_detail": trigger.detail,
-                "interactions": self.interactions,
-                **(facts or {}),
-            },
+            facts={"trigger": trigger.kind, "trigger_detail": trigger.detail, "interactions": self.interactions}
+            | dict(facts or {}),
         )
 
     def adopt(self, release: LoadedRelease | None, *, shadow: bool = True) -> None:
