@@ -368,4 +368,4 @@ def _take_rows(model: SharedModel, item_ids: Sequence[str], texts: Tensor, share
     if not mine or shared.vectors.shape[1] != model.config.width:
         return
     theirs = torch.from_numpy(np.ascontiguousarray(shared.vectors[[place[item_ids[index]] for index in mine]]))
-    model.id_embedding.weight[mine] = theirs - model.text_projection(texts[mine])
+    model.id_embedding.weight[mine] = theirs - model.described(texts[mine])

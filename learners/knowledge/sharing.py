@@ -71,7 +71,7 @@ def assembled(trunk: Mapping[str, Tensor], vectors: Tensor, round_input: RoundIn
     texts = torch.from_numpy(round_input.text_vectors)
     with torch.no_grad():
         known = vectors.any(dim=1, keepdim=True)
-        model.id_embedding.weight[: len(vectors)] = torch.where(known, vectors - model.text_projection(texts), 0.0)
+        model.id_embedding.weight[: len(vectors)] = torch.where(known, vectors - model.described(texts), 0.0)
         items = model.item_vectors(texts, torch.arange(len(vectors)))
         items[0] = 0
     return LoadedRelease(version=0, item_ids=round_input.item_ids, model=model, item_matrix=items, manifest={})
