@@ -175,8 +175,8 @@ def _digest(options: Any) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="alluvium bench forgetting", description=__doc__)
-    parser.add_argument("--learn", type=int, default=200, help="most examples of a task that are learned")
-    parser.add_argument("--test", type=int, default=150, help="most examples of a task that judge")
+    parser.add_argument("--learn", type=int, default=200, help="with --test: most examples of a task")
+    parser.add_argument("--test", type=int, default=150, help="most that judge, and at most a quarter")
     parser.add_argument("--epochs", type=int, default=3, help="passes over a task's examples")
     parser.add_argument("--encoder", default="minilm", help="minilm, hash, a folder, a name on the hub")
     parser.add_argument("--seeds", type=int, default=1, help="runs that differ in examples and seed")

@@ -59,8 +59,8 @@ def lessons(
 
     Args:
         data_dir: Where the sets lie.
-        learn: Most rows to learn from, each task.
-        test: Most rows that judge.
+        learn: With `test`, most rows of each task.
+        test: Most rows that judge; at most a quarter does.
         training: How each is learned.
         encoder: Of all of them.
         seed: Of every random choice.
