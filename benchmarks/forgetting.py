@@ -136,6 +136,7 @@ def _report(found: Mapping[str, list[dict[str, Any]]], sequence: Sequence[Lesson
         name: {
             "matrices": [row["matrix"] for row in rows],
             "starts": [row.get("starts", []) for row in rows],
+            "refused": [row.get("refused", []) for row in rows],
             "average_accuracy": [average_accuracy(row["matrix"]) for row in rows],
             "backward_transfer": [backward_transfer(row["matrix"]) for row in rows],
         }
@@ -151,7 +152,7 @@ def _lessons(options: Any, seed: int) -> list[Lesson]:
     if options.toy:
         training = TrainingConfig(epochs=15, rank=4, learning_rate=3e-3, encoder_learning_rate=1e-2, batch=16)
         return toy_lessons(learn=160, test=60, training=training, seed=seed)
-    training = TrainingConfig(epochs=options.epochs, max_tokens=32, batch=32)
+    training = TrainingConfig(epochs=options.epochs, max_tokens=32, batch=16)
     return lessons(
         options.data_dir, learn=options.learn, test=options.test, training=training, encoder=options.encoder, seed=seed
     )
@@ -174,8 +175,8 @@ def _digest(options: Any) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="alluvium bench forgetting", description=__doc__)
-    parser.add_argument("--learn", type=int, default=600, help="most examples of a task that are learned")
-    parser.add_argument("--test", type=int, default=300, help="most examples of a task that judge")
+    parser.add_argument("--learn", type=int, default=200, help="most examples of a task that are learned")
+    parser.add_argument("--test", type=int, default=150, help="most examples of a task that judge")
     parser.add_argument("--epochs", type=int, default=3, help="passes over a task's examples")
     parser.add_argument("--encoder", default="minilm", help="minilm, hash, a folder, a name on the hub")
     parser.add_argument("--seeds", type=int, default=1, help="runs that differ in examples and seed")

@@ -86,7 +86,6 @@ def cpu(data: Sequences, size: Size, console: Console) -> dict[str, Any]:
         "equal_loss": equal_loss(data, size),
         "matrix_limit_gflops": limit / 1e9,
         "ours_flops_per_sample": flops,
-        # CPU seconds, because the limit is the best of many tries while the loop shares its core with others
         "ours_share_of_limit": flops * medians[OURS]["samples_per_cpu_s"] / limit,
         "runs": runs,
     }
@@ -142,7 +141,7 @@ def words(report: dict[str, Any]) -> list[str]:
     for name, found in report["equal_loss"]["ours"].items():
         at = f"{name}: {found['loss_at_equal_steps']:.4f} after as many steps; "
         lines.append(
-            f"{at}the plain loop's loss after {found['steps']} steps, {found['cpu_s']:.1f} CPU s: "
+            f"{at}at the plain loop's loss from step {found['steps']} on, {found['cpu_s']:.1f} CPU s: "
             f"{found['times_faster']:.2f} times faster"
             if found["steps"]
             else f"{at}the plain loop's loss was not reached in {report['size']['reach']} steps"

@@ -16,7 +16,10 @@ from learners.gate import GateConfig
 from learners.knowledge.accumulation import Accumulation
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.collection import CollectionConfig
+from learners.knowledge.contents import FORM_OF
+from learners.knowledge.deposits import MOST_PEOPLE
 from learners.knowledge.donors import DonorSource
+from learners.knowledge.entry import ABOUT_PEOPLE, Kind
 from learners.knowledge.graph import GraphConfig, KnowledgeGraph
 from learners.knowledge.store import KnowledgeStore
 from learners.learner import LearnerConfig
@@ -58,9 +61,7 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
             interactions=learning.round_interactions,
             interval_ms=None if interval_s is None else round(interval_s * 1000),
             on_drift=learning.round_on_drift,
-            drift_interactions=max(
-                1, learning.round_interactions // 4
-            ),  # enough to learn from, and well before the next
+            drift_interactions=max(1, learning.round_interactions // 2),  # enough to learn from, and to pay for
         ),
         drift=DriftConfig(delta=drift.delta, warning_delta=drift.warning_delta, cooldown=drift.cooldown_interactions),
         shadow=ShadowConfig(interactions=gate.shadow_interactions),
@@ -79,6 +80,7 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
             batch_rows=learning.batch_rows,
             first_batch_rows=learning.first_batch_rows,
             learning_rate=learning.learning_rate,
+            adam_epsilon=learning.adam_epsilon,
             distillation=learning.distillation,
             strategy=learning.strategy,
             logger=learning.logger,
@@ -98,6 +100,7 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
         replay_rows=learning.replay_rows,
         newest_window=gate.window,
         metrics_window=learning.metrics_window,
+        most_people=MOST_PEOPLE if settings.knowledge.accumulate and _kinds(settings) & ABOUT_PEOPLE else 0,
     )
 
 
@@ -138,6 +141,7 @@ def worker_arguments(settings: Settings) -> dict[str, Any]:
         "max_users": settings.ranking.max_users,
         "ranking_linger_ms": settings.ranking.linger_ms,
         "ranker": ranker_config(settings),
+        "graph": knowledge_graph(settings) if settings.knowledge.graph else None,
     }
 
 
@@ -229,10 +233,17 @@ def keeping(settings: Settings) -> Keeping:
             task=knowledge.task,
             encoder=encoder,
             graph=graph.snapshot if graph is not None else tuple,
+            kinds=_kinds(settings),
         )
     if knowledge.reuse:
         reuse = DonorSource(store=knowledge_store(settings), encoder=encoder, most=knowledge.reuse)
     return Keeping(accumulation=accumulation, graph=graph, reuse=reuse)
+
+
+def _kinds(settings: Settings) -> frozenset[Kind]:
+    """What a release leaves."""
+    wanted = settings.knowledge.kinds.split(",")
+    return frozenset(kind for kind in FORM_OF if kind in wanted)
 
 
 def knowledge_graph(settings: Settings) -> KnowledgeGraph:

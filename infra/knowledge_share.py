@@ -11,9 +11,8 @@ from infra.composition import knowledge_store
 from infra.errors import OutputExistsError, UsageError
 from infra.market import read_markets
 from infra.settings import Settings
-from learners.knowledge.accumulation import OF_THE_CATALOGUE
 from learners.knowledge.archive import import_archive
-from learners.knowledge.contents import KeyedVectors, decode_tensors, decode_vectors
+from learners.knowledge.contents import OF_THE_CATALOGUE, KeyedVectors, decode_tensors, decode_vectors
 from learners.knowledge.donors import Donor, donor_of, newest_of_lines
 from learners.knowledge.entry import Entry
 from learners.knowledge.keys import TrustedKey

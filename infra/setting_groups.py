@@ -135,7 +135,7 @@ class ModelSettings(Group):
 class LearningSettings(Group):
     """When and how a round trains."""
 
-    round_interactions: int = Field(4_000, ge=100, le=100_000_000, description="a round after this many interactions")
+    round_interactions: int = Field(8_000, ge=100, le=100_000_000, description="a round after this many interactions")
     round_interval_s: float | None = Field(None, gt=0, le=30 * 86_400, description="and after this time; none: not")
     round_on_drift: bool = Field(default=True, description="and after a drift alarm")
     strategy: Strategy = Field("default", description="how old knowledge is kept; see docs/learning.md")
@@ -143,13 +143,14 @@ class LearningSettings(Group):
         "none", description="who is told of each round; writes below the data folder"
     )
     replay_capacity: int = Field(50_000, ge=100, le=50_000_000, description="interactions kept to learn from again")
-    replay_rows: int = Field(128, ge=0, le=1_000_000, description="replayed histories in a round")
+    replay_rows: int = Field(256, ge=0, le=1_000_000, description="replayed histories in a round")
     epochs: int = Field(2, ge=1, le=100, description="most passes over a round's rows")
     first_epochs: int = Field(24, ge=1, le=1_000, description="the same for a round that starts from scratch")
-    batch_rows: int = Field(8, ge=1, le=65_536, description="histories per optimizer step")
+    batch_rows: int = Field(16, ge=1, le=65_536, description="histories per optimizer step")
     first_batch_rows: int = Field(32, ge=1, le=65_536, description="the same for a round that starts from scratch")
-    learning_rate: float = Field(3e-3, gt=0, le=1, description="eta_0 of a fine-tuning round")
-    distillation: float = Field(2.0, ge=0, le=100, description="weight of staying close to the incumbent; 0: off")
+    learning_rate: float = Field(6e-3, gt=0, le=1, description="eta_0 of a fine-tuning round")
+    adam_epsilon: float = Field(5e-4, gt=0, le=1, description="AdamW's, in a fine-tuning round")
+    distillation: float = Field(1.0, ge=0, le=100, description="weight of staying close to the incumbent; 0: off")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where rounds train; auto: CUDA if there is one")
     threads: int = Field(1, ge=1, le=256, description="CPU threads of the training process")
     round_timeout_s: float = Field(600, gt=0, le=86_400, description="a round that takes longer is killed")
@@ -185,10 +186,18 @@ class DriftSettings(Group):
         return self
 
 
+_DEPOSITS = "adapter|item_embeddings|prototypes|graph_edges|fisher|exemplars|user_embeddings"
+
+
 class KnowledgeSettings(Group):
     """What outlives models, and where it lies."""
 
     accumulate: bool = Field(default=True, description="keep what each released round learned")
+    kinds: str = Field(
+        "adapter,item_embeddings,prototypes,graph_edges",
+        pattern=rf"^({_DEPOSITS})(,({_DEPOSITS}))*$",
+        description="what is kept; also fisher, exemplars, user_embeddings",
+    )
     reuse: int = Field(3, ge=0, le=20, description="most kept entries tried as a first round's start; 0: from scratch")
     task: str = Field("sequence", pattern=r"^[\w.:/@+-]{1,200}$", description="names the task that entries are of")
     graph: bool = Field(default=False, description="grow the knowledge graph from catalogue and stream")

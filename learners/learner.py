@@ -211,7 +211,7 @@ class Learner:
         self.pending.freeze()
         self.triggers.reset(trigger.at_ms)
         self.rounds += 1
-        vectors = np.zeros((items, config.model.text_width), np.float32)
+        vectors = np.zeros((items, config.model.described_width), np.float32)
         vectors[: len(text_vectors)] = text_vectors[:items]
         return RoundInput(
             tokens=material.tokens,
@@ -234,6 +234,7 @@ class Learner:
             gate=config.gate,
             seed=int(self._rng.integers(2**31)),
             incumbent=incumbent,
+            people=self.pending.people(most=config.most_people) if config.most_people else (),
             facts={
                 "trigger": trigger.kind,
                 "trigger_detail": trigger.detail,

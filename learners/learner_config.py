@@ -31,6 +31,7 @@ class LearnerConfig:
         frozen_cases: Cases of earlier windows kept to measure forgetting.
         most_pending: Interactions waiting for a round at most.
         metrics_window: Interactions per reported figure.
+        most_people: People named in a round's input, for exemplars and user embeddings; 0: nobody.
     """
 
     ranker: RankerConfig = field(default_factory=RankerConfig)
@@ -43,8 +44,9 @@ class LearnerConfig:
     history_length: int = 50
     max_users: int = 200_000
     replay_capacity: int = 50_000
-    replay_rows: int = 128
+    replay_rows: int = 256
     newest_window: int = 1_000
     frozen_cases: int = 1_000
     most_pending: int = 100_000
     metrics_window: int = 1_000
+    most_people: int = 0

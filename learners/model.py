@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learners.errors import InvalidModelConfigError
+from learners.items.fusion import Gate
 
 PADDING = 0
 _ID_STD, _ID_STD_TEXTLESS = (
@@ -33,6 +34,8 @@ class ModelConfig:
         spare_rows: Embedding rows kept free for items that arrive after a round.
         max_rows: Most embedding rows ever; items beyond share `hash_buckets`.
         hash_buckets: Rows shared by items without a row of their own.
+        image_width: V, numbers in an item's picture vector; 0: items have no pictures.
+        attribute_width: A, numbers in the vector of its attributes; 0: they count as part of the text only.
     """
 
     width: int = 64
@@ -46,6 +49,17 @@ class ModelConfig:
     spare_rows: int = 1_024
     max_rows: int = 1_000_000
     hash_buckets: int = 256
+    image_width: int = 0
+    attribute_width: int = 0
+
+    @property
+    def described_width(self) -> int:
+        """Numbers that describe an item: text, picture and attributes in one row, each zero where it is lacking.
+
+        >>> ModelConfig(text_width=8).described_width, ModelConfig(text_width=8, image_width=4).described_width
+        (8, 12)
+        """
+        return self.text_width + self.image_width + self.attribute_width
 
     def __post_init__(self) -> None:
         """Refuse impossible shapes."""
@@ -57,6 +71,9 @@ class ModelConfig:
         for name in ("dropout", "input_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="in [0, 1)")
+        for name in ("image_width", "attribute_width"):
+            if getattr(self, name) < 0:
+                raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="at least 0")
         if self.spare_rows < 0 or self.hash_buckets < 1:
             name = "hash_buckets" if self.hash_buckets < 1 else "spare_rows"
             raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="more rows")
@@ -97,12 +114,36 @@ class SharedModel(nn.Module):
         nn.init.normal_(self.text_projection.weight, std=config.width**-0.5)
         nn.init.zeros_(self.id_embedding.weight)  # an item nobody has learned about is its text alone; see `admit`
         nn.init.normal_(self.positions.weight, std=0.02)
+        beside_text = {"image": config.image_width, "attributes": config.attribute_width}
+        self.others = nn.ModuleDict(
+            {name: nn.Linear(size, config.width, bias=False) for name, size in beside_text.items() if size}
+        )
+        for weight in self.others.parameters():
+            nn.init.normal_(weight, std=config.width**-0.5)
+        self.gate = Gate(parts=1 + len(self.others), width=config.width) if self.others else None
 
     def item_vectors(self, text_vectors: Tensor, item_indexes: Tensor) -> Tensor:
-        """Return item vectors [n, D] for text vectors [n, T] and item indexes [n]."""
+        """Return item vectors [n, D] for what describes them, [n, `described_width`], and item indexes [n]."""
         own: Tensor = self.id_embedding(self.rows_of(item_indexes))
-        described: Tensor = self.text_projection(text_vectors)
-        return own + described
+        return own + self.described(text_vectors)
+
+    def described(self, vectors: Tensor) -> Tensor:
+        """Return what descriptions alone say of items, [n, D]: the text, or a gated mix of what there is.
+
+        Args:
+            vectors: Text, picture and attributes side by side, [n, `described_width`]; zeros for what an item lacks.
+        """
+        if self.gate is None:
+            said: Tensor = self.text_projection(vectors)
+            return said
+        config = self.config
+        sizes = [size for size in (config.text_width, config.image_width, config.attribute_width) if size]
+        parts = vectors.split(sizes, dim=1)
+        values = [
+            project(part) for project, part in zip([self.text_projection, *self.others.values()], parts, strict=True)
+        ]
+        mixed: Tensor = self.gate(values, torch.stack([part.any(dim=1) for part in parts], dim=1))
+        return mixed
 
     @torch.no_grad()
     def admit(self, start: int, text_vectors: Tensor) -> None:

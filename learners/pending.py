@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from learners.lessons import Lessons
+from learners.round_input import Person
 
 Indexes = npt.NDArray[np.int32]
 
@@ -106,6 +107,17 @@ class Pending:
         tokens, mask = to_arrays(rows, length=self.length)
         self.lessons.begin(tokens, mask)
         return tokens, mask
+
+    def people(self, *, most: int) -> list[Person]:
+        """Return whom the round under way learns from, with what it knows of each; the last to have come, at most."""
+        return [
+            Person(
+                user_id=user_id,
+                since_ms=None if fresh.before else min(fresh.times_ms),  # when what is older happened is not kept
+                items=tuple((fresh.before + fresh.items)[-self.length :]),
+            )
+            for user_id, fresh in [*self._in_round.items()][-most:]
+        ]
 
     def put_back(self) -> None:
         """Let what the last round took wait again: it failed."""

@@ -82,9 +82,9 @@ class LoadedRelease:
         return encoded
 
     def encode_new_items(self, text_vectors: Floats) -> Floats:
-        """Return vectors, float32 [n, D], for items never seen, from their text vectors [n, T] alone."""
+        """Return vectors, float32 [n, D], for items never seen, from what describes them, [n, T], alone."""
         with torch.inference_mode():
-            projected: Floats = self.model.text_projection(torch.as_tensor(text_vectors, dtype=torch.float32)).numpy()
+            projected: Floats = self.model.described(torch.as_tensor(text_vectors, dtype=torch.float32)).numpy()
         return projected
 
     def extended(self, item_ids: Sequence[str], text_vectors: Floats) -> "LoadedRelease":

@@ -43,6 +43,8 @@ class RoundConfig:
         batching: What every step has equally many of: `rows`, or `targets`, so that each target counts alike: a batch
             of short histories then has more rows than `batch_rows`, one of long ones fewer.
         learning_rate: eta_0 of AdamW, above 0.
+        adam_epsilon: Of AdamW in a fine-tuning round, above 0. Items that are not in the round get tiny gradients, all
+            downwards; an epsilon far below those lifts them to full steps, and what is out of season sinks.
         first_learning_rate: The same for a first round.
         schedule: `constant`, `cosine` (to zero over the epochs) or `inverse` (eta_0 / (1 + lambda * step)).
         schedule_decay: lambda of `inverse`, per step; at least 0.
@@ -67,16 +69,17 @@ class RoundConfig:
 
     epochs: int = 2
     first_epochs: int = 24
-    batch_rows: int = 8
+    batch_rows: int = 16
     first_batch_rows: int = 32
     batching: Batching = "rows"
-    learning_rate: float = 3e-3
+    learning_rate: float = 6e-3
+    adam_epsilon: float = 5e-4
     first_learning_rate: float = 2e-3
     schedule: Schedule = "cosine"
     schedule_decay: float = 0.01
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    distillation: float = 2.0
+    distillation: float = 1.0
     full_softmax_items: int = 20_000
     sampled_negatives: int = 8_192
     loss: Loss = "softmax"
@@ -98,7 +101,7 @@ class RoundConfig:
                 raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="at least 1")
         if self.first_epochs < 0:
             raise InvalidModelConfigError(name="first_epochs", value=self.first_epochs, expected="at least 0")
-        for name in ("learning_rate", "first_learning_rate", "max_grad_norm"):
+        for name in ("learning_rate", "adam_epsilon", "first_learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="above 0")
         for name in ("schedule_decay", "weight_decay", "distillation"):
@@ -107,6 +110,21 @@ class RoundConfig:
         if not 0 <= self.validation_share <= 0.5:
             raise InvalidModelConfigError(name="validation_share", value=self.validation_share, expected="in [0, 0.5]")
         _require_choices(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """One of those whom a round learns from.
+
+    Args:
+        user_id: Who.
+        since_ms: When the oldest of what is known of them happened; None where that is not known.
+        items: Item indexes, oldest first.
+    """
+
+    user_id: str
+    since_ms: int | None
+    items: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +160,7 @@ class RoundInput:
             Whoever runs the round chooses; see `learners.knowledge.starting`.
         facts: Anything JSON-able that shall stand in the manifest (offsets learned, trigger, interactions).
         extras: What the strategy's buffer keeps with its rows, by name; M rows each.
+        people: Whom it learns from, where exemplars or user embeddings are kept; they stay in this directory.
     """
 
     tokens: Indexes
@@ -167,6 +186,7 @@ class RoundInput:
     donors: Path | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    people: Sequence[Person] = ()
 
     def __post_init__(self) -> None:
         """Check every shape and every index once, so that training need not.
@@ -185,7 +205,7 @@ class RoundInput:
             "newest_targets": (len(self.newest_targets),),
             "frozen_histories": (len(self.frozen_targets), length),
             "frozen_targets": (len(self.frozen_targets),),
-            "text_vectors": (items, self.model.text_width),
+            "text_vectors": (items, self.model.described_width),
             "active": (items,),
             "learned": (items if len(self.learned) else 0,),
             "neighbours": (int((self.learned == 0).sum()), *self.neighbours.shape[1:]),
@@ -234,6 +254,7 @@ class RoundInput:
             "seed": self.seed,
             **{name: None if getattr(self, name) is None else str(getattr(self, name)) for name in _PATHS},
             "facts": dict(self.facts),
+            "people": [[person.user_id, person.since_ms, list(person.items)] for person in self.people],
         }
         with whole_directory(folder) as target:
             arrays = {name: getattr(self, name) for name in _ARRAY_NAMES}
@@ -257,9 +278,13 @@ class RoundInput:
             gate=GateConfig(**facts["gate"]),
             seed=facts["seed"],
             incumbent=_path(facts["incumbent"]),
-            start=_path(facts["start"]),
-            donors=_path(facts["donors"]),
+            start=_path(facts.get("start")),
+            donors=_path(facts.get("donors")),
             facts=facts["facts"],
+            people=[
+                Person(user_id=user_id, since_ms=since_ms, items=tuple(items))
+                for user_id, since_ms, items in facts.get("people", [])
+            ],
         )
 
 

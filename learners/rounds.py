@@ -31,7 +31,18 @@ __all__ = ["RoundConfig", "RoundInput", "RoundResult", "judge_releases", "run_ro
 
 Outcome = Literal["passed", "refused", "empty"]
 CANDIDATE, RESULT = "candidate", "result.json"
-_SHAPE = ("width", "layers", "heads", "feed_forward", "history_length", "text_width", "hash_buckets")
+FIRST_EPSILON = 1e-8  # AdamW's, PyTorch's own: from scratch every item has its turn as a target
+_SHAPE = (
+    "width",
+    "layers",
+    "heads",
+    "feed_forward",
+    "history_length",
+    "text_width",
+    "hash_buckets",
+    "image_width",
+    "attribute_width",
+)
 _RANK_ROWS = 256  # score rows held at once while ranking
 
 
@@ -107,6 +118,7 @@ def run_round(round_input: RoundInput, out_dir: Path, *, beat: Beat = lambda _st
             strategy=strategy,
             epochs=config.first_epochs if first else config.epochs,
             learning_rate=config.first_learning_rate if first else config.learning_rate,
+            epsilon=FIRST_EPSILON if first else config.adam_epsilon,
             seed=round_input.seed,
             teacher=None if parent is None else _teacher(parent, device),
             held={} if round_input.incumbent is None or first else load_kept(round_input.incumbent),

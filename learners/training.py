@@ -78,6 +78,7 @@ class Trainer:
         strategy: What of it is replayed, added to the loss, trained.
         epochs: Most passes over the rows.
         learning_rate: eta_0.
+        epsilon: AdamW's.
         seed: Source of batch order, dropout and negatives.
         teacher: The incumbent, if there is one.
         held: What the strategy kept of the incumbent's round.
@@ -93,6 +94,7 @@ class Trainer:
         strategy: Strategy,
         epochs: int,
         learning_rate: float,
+        epsilon: float = 1e-8,
         seed: int,
         teacher: Teacher | None,
         held: Mapping[str, Any] | None = None,
@@ -101,7 +103,7 @@ class Trainer:
         self.held = dict(held or {})  # what a strategy holds on to: from the last round, and while this one trains
         self.kept: dict[str, Tensor] = {}  # what it keeps for the next
         self.device = model.newcomer.device
-        self.epochs, self.learning_rate = epochs, learning_rate
+        self.epochs, self.learning_rate, self.epsilon = epochs, learning_rate, epsilon
         self._text, self._all = text_vectors, torch.arange(len(text_vectors), device=self.device)
         self.active = active  # [N]
         self._active = active.nonzero()[:, 0]
@@ -122,6 +124,7 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(
             [each for each in self.model.parameters() if each.requires_grad],
             lr=self.learning_rate,
+            eps=self.epsilon,
             weight_decay=self.config.weight_decay,
             fused=self.device.type in FUSED_DEVICES,
         )

@@ -16,10 +16,10 @@ class TriggerConfig:
         drift_interactions: New interactions that a round for drift needs, so that it has something to learn from.
     """
 
-    interactions: int = 4_000
+    interactions: int = 8_000
     interval_ms: int | None = None
     on_drift: bool = True
-    drift_interactions: int = 1_000
+    drift_interactions: int = 4_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,7 @@ class RankedItem(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     item_id: str
     score: float
     reason: str  # the expert that contributed most: shared_model, covisitation, popularity, recency, repeat, ...
+    because: str | None = None  # in words, from the knowledge graph where it grows and has something to say
 
 
 class Ranking(Wire, kw_only=True, frozen=True, gc=False):

@@ -1,7 +1,7 @@
 """Rankings out: for people who were just active, and for whoever asks."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -12,6 +12,7 @@ from streams.active_users import Activity
 from streams.batches import RecordBatch
 from streams.dead_letters import letters, shortened
 from streams.events import RankedItem, Ranking, RankingRequest
+from streams.graph_reasons import GraphReasons
 from streams.publisher import Publisher
 from streams.recommender import Recommender
 from streams.threads import DedicatedThread
@@ -32,6 +33,8 @@ class Rankings:
         publisher: Started.
         ranking_thread: Where ranking runs.
         top_k: Length of a ranking unless a request says otherwise.
+        reasons: Looks for reasons in words; None: there are none.
+        reasons_thread: Where it does.
     """
 
     def __init__(
@@ -42,10 +45,13 @@ class Rankings:
         publisher: Publisher,
         ranking_thread: DedicatedThread,
         top_k: int = 20,
+        reasons: GraphReasons | None = None,
+        reasons_thread: DedicatedThread | None = None,
     ) -> None:
         self._recommender, self._users, self._publisher = recommender, users, publisher
         self._ranking_thread = ranking_thread
         self._top_k = top_k
+        self._reasons, self._reasons_thread = reasons, reasons_thread
         self.published = 0
 
     async def refresh(self, activities: Sequence[Activity]) -> None:
@@ -54,18 +60,19 @@ class Rankings:
         asked = [a for a in activities if states[a.user_id] is not None]  # gone: revoked, dropped or erased
         requests = [_request(states[a.user_id]) for a in asked]
         version, rankings = await self._ranking_thread.run(self._recommender.rank, requests, self._top_k)
+        because = await self._because(requests, rankings)
         now_ms = time.time_ns() // 1_000_000
         records = [
             Ranking(
                 ranking_id=f"{activity.cause}-v{version}",
                 user_id=activity.user_id,
                 model_version=version,
-                items=_items(ranked),
+                items=_items(ranked, said),
                 ranked_at_ms=now_ms,
                 event_watermark_ms=activity.event_time_ms,
                 appended_watermark_ms=activity.oldest_appended_at_ms,
             )
-            for activity, ranked in zip(asked, rankings, strict=True)
+            for activity, ranked, said in zip(asked, rankings, because, strict=True)
         ]
         await self._publish(records, cause="active")
         acknowledged_at_ms = time.time_ns() // 1_000_000
@@ -89,6 +96,7 @@ class Rankings:
         ]
         longest = max([request.k or self._top_k for request in requests], default=1)
         version, rankings = await self._ranking_thread.run(self._recommender.rank, asked, longest)
+        because = await self._because(asked, rankings)
         now_ms = time.time_ns() // 1_000_000
         records = [
             Ranking(
@@ -96,14 +104,22 @@ class Rankings:
                 user_id=request.user_id,
                 request_id=request.request_id,
                 model_version=version,
-                items=_items(ranked[: request.k or self._top_k]),
+                items=_items(ranked[: request.k or self._top_k], said),
                 ranked_at_ms=now_ms,
                 event_watermark_ms=_watermark(states.get(request.user_id)),
             )
-            for request, ranked in zip(requests, rankings, strict=True)
+            for request, ranked, said in zip(requests, rankings, because, strict=True)
         ]
         await self._publish(records, cause="request")
         await self._publisher.send(letters(rejected), shorten=shortened)
+
+    async def _because(
+        self, asked: Sequence[RankRequest], rankings: Sequence[Sequence[Ranked]]
+    ) -> Sequence[Mapping[str, str]]:
+        """Of each ranking item_id -> why, in words."""
+        if self._reasons is None or self._reasons_thread is None or not rankings:
+            return [{} for _ in rankings]
+        return await self._reasons_thread.run(self._reasons.of, asked, rankings, self._recommender.title_of)
 
     async def _states(self, partition: int, user_ids: Sequence[str]) -> dict[str, UserState]:
         cached = {u: state for u in user_ids if (state := self._users.state(partition, u)) is not None}
@@ -156,5 +172,7 @@ def _watermark(state: UserState | None) -> int | None:
     return state.last_event_ms if state is not None and state.events else None
 
 
-def _items(ranked: Sequence[Ranked]) -> tuple[RankedItem, ...]:
-    return tuple(RankedItem(item_id=r.item_id, score=r.score, reason=r.reason) for r in ranked)
+def _items(ranked: Sequence[Ranked], because: Mapping[str, str]) -> tuple[RankedItem, ...]:
+    return tuple(
+        RankedItem(item_id=r.item_id, score=r.score, reason=r.reason, because=because.get(r.item_id)) for r in ranked
+    )

@@ -66,6 +66,11 @@ class Recommender:
         path = self.catalog.category_of(index)
         return (path[0] if path else None), self.catalog.brand_of(index)
 
+    def title_of(self, item_id: str) -> str:
+        """How people call an item; empty where the catalogue does not say."""
+        index = self.catalog.index_of(item_id)
+        return self.catalog.title_of(index) if index else ""
+
     def rank(self, requests: Sequence[RankRequest], k: int) -> tuple[int, list[list[Ranked]]]:
         """The version that ranked, and at most `k` items per request, best first."""
         started = time.perf_counter()

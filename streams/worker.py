@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from feature_store.flush import ItemFeatures, UserFeatures
+from learners.knowledge.graph import KnowledgeGraph
 from learners.ranker import RankerConfig
 from streams import worker_metrics
 from streams.active_users import ActiveUsers
@@ -17,6 +18,7 @@ from streams.batches import RecordBatch
 from streams.clients import KafkaConnection, cluster_id
 from streams.dead_letters import letters, shortened
 from streams.erasures import decode_erasure
+from streams.graph_reasons import GraphReasons
 from streams.item_features import ItemIngest
 from streams.outbox import Outbox
 from streams.publisher import Publisher
@@ -58,6 +60,7 @@ class Worker:
         max_users: People ranked at once.
         ranking_linger_ms: Least time between two refreshes.
         ranker: The ranker's settings; the learner's are the same.
+        graph: Where rankings find reasons in words; None: nowhere.
     """
 
     def __init__(
@@ -77,10 +80,13 @@ class Worker:
         max_users: int = 256,
         ranking_linger_ms: int = 200,
         ranker: RankerConfig | None = None,
+        graph: KnowledgeGraph | None = None,
     ) -> None:
         self.connection = connection
         self.allowed_skew_ms, self.max_users, self.linger_s = allowed_skew_ms, max_users, ranking_linger_ms / 1000
-        self._threads = {name: DedicatedThread(name) for name in ("user-store", "user-reads", "item-store", "ranking")}
+        self._threads = {
+            name: DedicatedThread(name) for name in ("user-store", "user-reads", "item-store", "ranking", "graph")
+        }
         self._ranking = self._threads["ranking"]
         self.publisher = Publisher(connection=connection, client_id="alluvium-worker")
         self.recommender = Recommender(config=ranker)
@@ -113,6 +119,8 @@ class Worker:
             publisher=self.publisher,
             ranking_thread=self._ranking,
             top_k=top_k,
+            reasons=None if graph is None else GraphReasons(graph),
+            reasons_thread=self._threads["graph"],
         )
         self.owned: set[tuple[str, int]] = set()
         self._released, self._swapped = asyncio.Event(), asyncio.Event()

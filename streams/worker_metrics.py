@@ -28,6 +28,7 @@ ACTIVE_USERS_WAITING = Gauge("alluvium_active_users_waiting", "People who wait f
 ACTIVE_USERS_LET_GO = Gauge("alluvium_active_users_let_go", "People whose fresh ranking was given up under load.")
 MODEL_VERSION = Gauge("alluvium_model_version", "The release that ranks; 0 before the first.")
 RELEASES_REFUSED = Counter("alluvium_releases_refused", "Releases that could not be loaded; the incumbent served on.")
+REASONS_MISSED = Counter("alluvium_reasons_missed", "Batches of rankings whose reasons the graph did not give in time.")
 SHARED_RECORDS = Counter("alluvium_shared_records", "Records read by every worker.", ["topic"])
 SHARED_REJECTED = Counter("alluvium_shared_rejected", "Unreadable records of shared topics.", ["topic"])
 ITEMS_KNOWN = Gauge("alluvium_items", "Items of the catalogue.")

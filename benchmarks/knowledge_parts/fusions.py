@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from learners.knowledge.accumulation import OF_THE_CATALOGUE
+from learners.knowledge.contents import OF_THE_CATALOGUE
 from learners.knowledge.sharing import Member, State, composition, uniform
 from learners.model import SharedModel, capacity_for
 from learners.releases import LoadedRelease, load_kept, load_release, save_candidate

@@ -60,16 +60,21 @@ def equal_loss(data: Sequences, size: Size) -> dict[str, Any]:
 
 
 def reached(curve: list[dict[str, float]], goal: dict[str, float]) -> dict[str, float | None]:
-    """Return a loop's loss at as many steps, and when it first had the goal's loss; None where it never had.
+    """Return a loop's loss at as many steps, and from when on it stayed at or below the goal's loss; None if never.
 
-    >>> curve = [{"step": 4, "cpu_s": 1.0, "loss": 3.0}, {"step": 8, "cpu_s": 2.0, "loss": 2.0}]
-    >>> reached(curve, {"step": 8, "cpu_s": 10.0, "loss": 2.5})
-    {'loss_at_equal_steps': 2.0, 'steps': 8, 'cpu_s': 2.0, 'times_faster': 5.0}
-    >>> reached(curve, {"step": 8, "cpu_s": 10.0, "loss": 1.5})["times_faster"] is None
+    A curve goes up and down: the first dip below the goal would flatter.
+
+    >>> losses = [2.4, 3.0, 2.3, 2.0]
+    >>> curve = [{"step": 2 * n, "cpu_s": float(n), "loss": loss} for n, loss in enumerate(losses, start=1)]
+    >>> reached(curve, {"step": 8, "cpu_s": 12.0, "loss": 2.5})
+    {'loss_at_equal_steps': 2.0, 'steps': 6, 'cpu_s': 3.0, 'times_faster': 4.0}
+    >>> reached(curve, {"step": 8, "cpu_s": 12.0, "loss": 1.5})["times_faster"] is None
     True
     """
     at = next(look["loss"] for look in curve if look["step"] == goal["step"])
-    first = next((look for look in curve if look["loss"] <= goal["loss"]), None)
+    above = [number for number, look in enumerate(curve) if look["loss"] > goal["loss"]]
+    below = curve[above[-1] + 1 :] if above else curve
+    first = below[0] if below else None
     return {
         "loss_at_equal_steps": at,
         "steps": first["step"] if first else None,

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from learners.knowledge.store import KnowledgeStore
 
 app = typer.Typer(
-    help="Knowledge that outlives models: list, show, compare, export, import, reuse, share, collect.",
+    help="Knowledge that outlives models: list, show, compare, export, import, reuse, share, privatize, collect.",
     no_args_is_help=True,
 )
 
 app.command("reuse")(knowledge_models.reuse)
 app.command("share")(knowledge_models.share)
+app.command("privatize")(knowledge_models.privatize)
 
+LABELS_DECIDE, PRIVATE_ONLY = "labels", "dp"
 ID_SHOWN = 12  # characters of an id: enough to tell entries apart, and accepted wherever an id is
 EntryId = Annotated[str, typer.Argument(metavar="ID", help="An entry's id, or the beginning of it.")]
 Kind = Annotated[str | None, typer.Option("--kind", help="Only entries of this kind.")]
@@ -109,13 +111,25 @@ def export(
     kind: Kind = None,
     task: Task = None,
     shop: Annotated[bool, typer.Option("--shop", help="Let entries labelled shop leave, too.")] = False,
+    privacy: Annotated[
+        str, typer.Option("--privacy", help="labels, or dp: only what was learned with differential privacy, too.")
+    ] = LABELS_DECIDE,
+    max_epsilon: Annotated[
+        float, typer.Option("--max-epsilon", min=0, help="With dp: most epsilon of all entries together.")
+    ] = 8.0,
     key: Annotated[Path | None, typer.Option("--key", metavar="PEM", help="Private key that signs.")] = None,
     postgres_url: options.PostgresUrl = None,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Write entries into one signed archive. Personal ones never leave."""
+    """Write entries into one signed archive. Personal ones never leave.
+
+    With `--privacy dp`, an entry without epsilon, or whose epsilon brings the sum above the bound, is refused.
+    """
+    if privacy not in (LABELS_DECIDE, PRIVATE_ONLY):
+        raise UsageError(f"--privacy is {privacy!r}; expected {LABELS_DECIDE} or {PRIVATE_ONLY}")
     from learners.knowledge.archive import export_archive
     from learners.knowledge.keys import load_signing_key
+    from learners.knowledge.privacy_notes import epsilon_of
 
     settings = options.read(
         postgres_url=postgres_url, data_dir=data_dir, knowledge={"signing_key": None if key is None else str(key)}
@@ -127,14 +141,23 @@ def export(
     if not chosen:
         labels = {"public", "shop"} if shop else {"public"}
         entries = store.entries(kind=_kind(kind), task=task)
-        chosen = [entry.entry_id for entry in entries if entry.privacy in labels]
+        free = [entry for entry in entries if entry.privacy in labels]
+        if privacy == PRIVATE_ONLY:
+            free = [entry for entry in free if epsilon_of(entry.lineage.notes) is not None]
+        chosen = [entry.entry_id for entry in free]
         left = len(entries) - len(chosen)
     if not chosen:
-        raise UsageError(f"nothing to export: {left} entries stay because of their privacy label")
+        why = "privacy label" if privacy == LABELS_DECIDE else "privacy label, or because they state no epsilon"
+        raise UsageError(f"nothing to export: {left} entries stay because of their {why}")
     signing_key = load_signing_key(settings.knowledge.signing_key)
-    sent = export_archive(store, archive, entry_ids=chosen, key=signing_key, shop=shop)
+    bound = max_epsilon if privacy == PRIVATE_ONLY else None
+    sent = export_archive(store, archive, entry_ids=chosen, key=signing_key, shop=shop, max_epsilon=bound)
     stayed = f"; {left} stayed because of their privacy label" if left else ""
     typer.echo(f"{len(sent)} entries in {archive}, signed by {signing_key.fingerprint}{stayed}")
+    if bound is not None:
+        notes = [entry.lineage.notes for entry in sent]
+        total, delta = (sum(float(each[name]) for each in notes) for name in ("epsilon", "delta"))
+        typer.echo(f"differential privacy of it all: epsilon {total:g}, delta {delta:g}, unit person")
 
 
 @app.command("import")

@@ -61,6 +61,43 @@ def reuse(
     _write(report, found)
 
 
+def privatize(
+    events: EventsFile,
+    *,
+    catalog: Catalog,
+    epsilon: Annotated[float, typer.Option("--epsilon", min=0.01, max=1_000, help="Most that may be spent.")] = 8.0,
+    delta: Annotated[
+        float, typer.Option("--delta", min=1e-12, max=0.1, help="Far below one over the number of people.")
+    ] = 1e-5,
+    clip: Annotated[float, typer.Option("--clip", min=1e-6, help="Longest change that one person asks for.")] = 0.5,
+    steps: Annotated[int, typer.Option("--steps", min=1, max=100_000, help="Noisy steps.")] = 100,
+    sample_rate: Annotated[
+        float, typer.Option("--sample-rate", min=1e-6, max=1, help="Chance of each person in each step.")
+    ] = 0.1,
+    postgres_url: options.PostgresUrl = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Learn a trunk that may leave from a log, with differential privacy, and keep it.
+
+    The unit of privacy is the person. Epsilon and delta are in the entry's lineage; `export --privacy dp` lets such
+    entries leave and no others. Needs the extra `privacy`.
+    """
+    for path, name in ((events, "EVENTS"), (catalog, "--catalog")):
+        _existing(path, name)
+    settings = options.read(postgres_url=postgres_url, data_dir=data_dir, calm=True)
+    options.required_postgres(settings)
+    from infra.knowledge_privacy import privatize as learn_privately
+    from learners.knowledge.privacy import PrivacyConfig
+
+    config = PrivacyConfig(epsilon=epsilon, delta=delta, clip=clip, steps=steps, sample_rate=sample_rate)
+    entry = learn_privately(events, catalog, settings, config)
+    notes = entry.lineage.notes
+    typer.echo(
+        f"{entry.entry_id[:ID_SHOWN]}: epsilon {notes['epsilon']} at delta {notes['delta']}, unit {notes['unit']}, "
+        f"noise {notes['noise']}"
+    )
+
+
 def share(
     models: Annotated[
         list[str],

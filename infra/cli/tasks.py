@@ -132,7 +132,8 @@ def _round(learner: "TaskLearner", rows: list[dict[str, Any]], store: "Knowledge
     from learners.tasks.knowledge import SCRATCH, deposit, first_round
 
     if store is None:
-        return _described(learner.learn(rows), start=SCRATCH, kept=0)
+        start = "" if learner.version else SCRATCH
+        return _described(learner.learn(rows), start=start, kept=0)
     if learner.version:
         outcome, trial = learner.learn(rows), None
     else:

@@ -78,6 +78,13 @@ class ItemFusion(nn.Module):
             parts: Vectors [n, width of the description] by name. A description may be absent for all, or zero for
                 those items that lack it.
         """
+        values, present = self.project(parts)
+        if self.training and self.modality_dropout:
+            present = left_out(present, self.modality_dropout)
+        return self.mix(values, present)
+
+    def project(self, parts: Parts) -> tuple[list[Tensor], Tensor]:
+        """Return the descriptions in the space they share, M of [n, D], and which of them are there, bool [n, M]."""
         any_part = next(iter(parts.values()))
         values, present = [], []
         for name in self.names:
@@ -88,10 +95,11 @@ class ItemFusion(nn.Module):
             else:
                 values.append(torch.tanh(self.projections[name](self.dropout(part))))
                 present.append(part.any(dim=1))
-        there = torch.stack(present, dim=1)
-        if self.training and self.modality_dropout:
-            there = left_out(there, self.modality_dropout)
-        return F.normalize(self.gate(values, there), dim=-1)
+        return values, torch.stack(present, dim=1)
+
+    def mix(self, values: Sequence[Tensor], present: Tensor) -> Tensor:
+        """Return unit item vectors [n, D] of what `project` returned, as if only `present` were there."""
+        return F.normalize(self.gate(values, present), dim=-1)
 
 
 def left_out(present: Tensor, chance: float) -> Tensor:

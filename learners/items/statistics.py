@@ -19,10 +19,10 @@ _FLOOR = 1e-3  # below this a response is noise; logarithms start here
 _BATCH = 64
 _OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (0.5, -0.5, 0.0), (0.25, 0.25, -0.5))  # grey, red-green, yellow-blue
 
-_COLOURS = 2 * 12 * 4 * 4
+COLOURS = 2 * 12 * 4 * 4
 _PLACES = 1 + _CELLS**2
 _TEXTURES = 3 * _PLACES * (1 + _SCALES * _DIRECTIONS) + _DIRECTIONS**2 * _SCALES * (_SCALES - 1) // 2
-WIDTH = _COLOURS + _TEXTURES
+WIDTH = COLOURS + _TEXTURES
 
 
 def statistics_of(pictures: Sequence[Image.Image]) -> Floats:

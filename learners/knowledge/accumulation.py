@@ -5,6 +5,7 @@
 - `item_embeddings`: the item vectors that serve, by item_id. Markets that sell the same items meet in them.
 - `prototypes`: a few vectors that stand for all items that were met.
 - `graph_edges`: what the graph knows by then, where there is one.
+- `fisher`, `exemplars`, `user_embeddings`: where they are asked for; see `learners.knowledge.deposits`.
 
 All but the graph is a function of the round, so a round that is settled twice after a crash deposits once; the graph is
 kept once a release, as it was the first time.
@@ -17,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from learners.knowledge.collection import CollectionConfig, collect
-from learners.knowledge.contents import KeyedVectors, encode_rows, encode_tensors, encode_vectors
-from learners.knowledge.entry import Entry, Kind, Lineage
+from learners.knowledge.contents import OF_THE_CATALOGUE, KeyedVectors, encode_rows, encode_tensors, encode_vectors
+from learners.knowledge.deposits import further
+from learners.knowledge.entry import ABOUT_PEOPLE, Entry, Kind, Lineage
 from learners.knowledge.prototypes import prototypes
 from learners.knowledge.store import KnowledgeStore
 from learners.knowledge.task_vectors import task_vector
@@ -28,7 +30,7 @@ from learners.round_input import RoundInput
 
 Graph = Callable[[], Sequence[Mapping[str, Any]]]
 
-OF_THE_CATALOGUE = "id_embedding.weight"  # the one parameter that means nothing without its items
+USUAL: frozenset[Kind] = frozenset({"adapter", "item_embeddings", "prototypes", "graph_edges"})
 MOST_PROTOTYPES = 32
 _OF_A_START: tuple[Kind, ...] = ("adapter", "item_embeddings")  # what a model that began from entries owes them
 
@@ -50,6 +52,7 @@ class Accumulation:
         task: What the model is for; names the entries' task.
         encoder: Of items' texts; a trunk is of use only beside the same one.
         graph: Gives the rows of `graph_edges`; none are kept where it gives none.
+        kinds: What is kept.
     """
 
     def __init__(
@@ -60,8 +63,9 @@ class Accumulation:
         task: str = "sequence",
         encoder: str = "",
         graph: Graph = tuple,
+        kinds: frozenset[Kind] = USUAL,
     ) -> None:
-        self.store = store
+        self.store, self._kinds = store, kinds
         self._collection, self._task, self._encoder, self._graph = collection, task, encoder, graph
 
     def keep(self, record: ReleaseRecord, release: LoadedRelease, round_input: RoundInput, *, round_key: str) -> Kept:
@@ -79,7 +83,10 @@ class Accumulation:
         counts = target_counts(round_input)
         embedding = task_vector(round_input.text_vectors, counts, counts).tolist()
         entries = []
-        for kind, content in [*self._contents(release, counts), *self._graph_content(record)]:
+        more = further(self._kinds, release, round_input)
+        for kind, content in [*self._contents(release, counts), *more, *self._graph_content(record)]:
+            if kind not in self._kinds:
+                continue
             lineage = Lineage(
                 task=self._task,
                 model=record.model,
@@ -90,7 +97,12 @@ class Accumulation:
             )
             entries.append(
                 self.store.deposit(
-                    content, kind=kind, lineage=lineage, privacy="shop", worth=record.metrics, embedding=embedding
+                    content,
+                    kind=kind,
+                    lineage=lineage,
+                    privacy="personal" if kind in ABOUT_PEOPLE else "shop",
+                    worth=record.metrics,
+                    embedding=embedding,
                 )
             )
         done = collect(self.store, self._collection, serving=_used_by(record))
@@ -113,7 +125,7 @@ class Accumulation:
 
     def _graph_content(self, record: ReleaseRecord) -> list[tuple[Kind, bytes]]:
         """The graph as it is, unless the release has kept one."""
-        if self._of("graph_edges", record.model, record.version):
+        if "graph_edges" not in self._kinds or self._of("graph_edges", record.model, record.version):
             return []
         edges = self._graph()
         return [("graph_edges", encode_rows(edges))] if edges else []

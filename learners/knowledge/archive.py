@@ -23,6 +23,7 @@ from learners.knowledge.contents import KeyedVectors
 from learners.knowledge.entry import Entry, Kind
 from learners.knowledge.errors import ArchiveRefusedError, KnowledgeWriteError, PrivateEntryError
 from learners.knowledge.keys import SigningKey, TrustedKey
+from learners.knowledge.privacy_notes import epsilon_of
 from learners.knowledge.store import KnowledgeStore, searched_vectors
 
 MANIFEST, SIGNATURE, ARTIFACTS = "manifest.json", "manifest.sig", "artifacts/"
@@ -49,7 +50,13 @@ class Imported:
 
 
 def export_archive(
-    store: KnowledgeStore, path: Path, *, entry_ids: Sequence[str], key: SigningKey, shop: bool = False
+    store: KnowledgeStore,
+    path: Path,
+    *,
+    entry_ids: Sequence[str],
+    key: SigningKey,
+    shop: bool = False,
+    max_epsilon: float | None = None,
 ) -> list[Entry]:
     """Write entries and their artifacts into one signed archive; it appears whole or not at all.
 
@@ -59,6 +66,8 @@ def export_archive(
         entry_ids: What to export: ids, or beginnings of them.
         key: Signs it.
         shop: Whether entries labelled `shop` may leave, too. Personal ones never do.
+        max_epsilon: Only what was learned with differential privacy leaves, at this epsilon in all: those of the
+            entries add up. None: privacy labels alone decide.
 
     Returns:
         The entries in it.
@@ -73,6 +82,8 @@ def export_archive(
         entries = list(by_id.values())
         for entry in entries:
             _require_may_leave(entry, shop=shop)
+        if max_epsilon is not None:
+            _require_private(entries, max_epsilon)
         artifacts = {entry.sha256: entry for entry in entries}
         manifest = _encode_manifest(entries, key.fingerprint, store.clock_ms())
         with _whole_file(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
@@ -128,6 +139,20 @@ def _require_may_leave(entry: Entry, *, shop: bool) -> None:
         raise PrivateEntryError(entry_id=entry.entry_id, label="personal", remedy="nothing can make it")
     if entry.privacy == "shop" and not shop:
         raise PrivateEntryError(entry_id=entry.entry_id, label="shop", remedy="unless you say so (--shop)")
+
+
+def _require_private(entries: Sequence[Entry], max_epsilon: float) -> None:
+    """Refuse what states no epsilon, and more of it than may be spent (basic composition: epsilons add up)."""
+    total = 0.0
+    for entry in entries:
+        epsilon = epsilon_of(entry.lineage.notes)
+        if epsilon is None:
+            remedy = "its lineage states no epsilon (alluvium knowledge privatize makes one that does)"
+            raise PrivateEntryError(entry_id=entry.entry_id, label="not differentially private", remedy=remedy)
+        total += epsilon
+        if total > max_epsilon:
+            label = f"at epsilon {total:g} with what goes before it"
+            raise PrivateEntryError(entry_id=entry.entry_id, label=label, remedy=f"the bound is {max_epsilon:g}")
 
 
 def _encode_manifest(entries: Sequence[Entry], fingerprint: str, now_ms: int) -> bytes:

@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float32]
 Row = Mapping[str, Any]
 Keeps = Callable[[str, int | None], bool]
 
+OF_THE_CATALOGUE = "id_embedding.weight"  # the one parameter of a shared model that means nothing without its items
 TENSORS, VECTORS, ROWS = "tensors", "vectors", "rows"
 FORM_OF: Mapping[Kind, str] = {
     "adapter": TENSORS,

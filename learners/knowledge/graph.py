@@ -293,6 +293,27 @@ class KnowledgeGraph:
             )
             return [Edge(row["source"], row["relation"], target, row["strength"]) for row in rows]
 
+    def among(self, sources: Iterable[str], targets: Iterable[str], *, timeout_ms: int) -> list[Edge]:
+        """Return the edges from any of some nodes to any of others, the strongest first, in one query.
+
+        Args:
+            sources: Nodes.
+            targets: The same.
+            timeout_ms: How long Postgres may take.
+
+        Raises:
+            KnowledgeUnavailableError: If it takes longer, or does not answer.
+        """
+        with tables.connect(self.postgres_url) as connection, connection.transaction():
+            connection.execute("SELECT set_config('statement_timeout', %s, true)", (str(timeout_ms),))
+            rows = connection.execute(
+                f"""SELECT source, relation, target, {graph_tables.AMONG} AS strength FROM knowledge_edges
+                    WHERE target = ANY(%(targets)s) AND source = ANY(%(sources)s)
+                    ORDER BY strength DESC, source, relation, target""",  # noqa: S608 - literals
+                {"half_life_ms": self.config.half_life_ms, "targets": [*targets], "sources": [*sources]},
+            )
+            return [Edge(row["source"], row["relation"], row["target"], row["strength"]) for row in rows]
+
     def counts(self) -> dict[str, int]:
         """Return how many edges there are of each relation."""
         with tables.connect(self.postgres_url) as connection:

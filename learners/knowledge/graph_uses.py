@@ -1,6 +1,6 @@
 """What the graph is for: candidates, the cold start of a new item, bundles, and explanations that people understand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from learners.knowledge.graph import KnowledgeGraph, Reached
@@ -134,6 +134,53 @@ def explain(
         )
         reasons[other] = Explanation(item_id, other, edge.relation, edge.strength, says)
     return list(reasons.values())[:k]
+
+
+def explain_many(
+    graph: KnowledgeGraph,
+    people: Sequence[tuple[Mapping[str, str], Sequence[str]]],
+    *,
+    titles: Callable[[str], str],
+    timeout_ms: int = 500,
+) -> list[dict[str, str]]:
+    """Say why items suit people, from what each of them did: of each person item_id -> the strongest reason's sentence.
+
+    One query, whatever there is to explain; what nothing explains has no sentence.
+
+    Args:
+        graph: The graph.
+        people: Of each their history (item_id -> the strongest type of event), and the items suggested.
+        titles: How people call an item; an empty title stands for its id.
+        timeout_ms: How long the graph may take.
+
+    Raises:
+        KnowledgeUnavailableError: If it takes longer, or does not answer.
+    """
+    done = {item_id for history, _ in people for item_id in history}
+    suggested = {item_id for _, items in people for item_id in items}
+    if not done or not suggested:
+        return [{} for _ in people]
+    sources, targets = ([node("item", item_id) for item_id in sorted(items)] for items in (done, suggested))
+    leading: dict[str, list[tuple[str, str]]] = {}  # item_id -> from where, by which relation, strongest first
+    for edge in graph.among(sources, targets, timeout_ms=timeout_ms):
+        source, target = item_of(edge.source), item_of(edge.target)
+        if source is not None and target is not None and source != target and edge.relation in _SAYS:
+            leading.setdefault(target, []).append((source, edge.relation))
+
+    def named(item_id: str) -> str:
+        return titles(item_id) or item_id
+
+    found: list[dict[str, str]] = []
+    for history, items in people:
+        said = {}
+        for item_id in items:
+            why = next(((source, relation) for source, relation in leading.get(item_id, []) if source in history), None)
+            if why is not None:
+                said[item_id] = sentence(
+                    did=history[why[0]], thing=named(why[0]), relation=why[1], suggested=named(item_id)
+                )
+        found.append(said)
+    return found
 
 
 def sentence(*, did: str, thing: str, relation: str, suggested: str) -> str:

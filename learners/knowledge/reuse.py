@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from learners.errors import LearnerError
-from learners.knowledge.accumulation import OF_THE_CATALOGUE
-from learners.knowledge.contents import KeyedVectors, decode_tensors, decode_vectors
+from learners.knowledge.contents import OF_THE_CATALOGUE, KeyedVectors, decode_tensors, decode_vectors
 from learners.knowledge.donors import Donor, donor_of, find_donors
 from learners.knowledge.entry import Entry
 from learners.knowledge.errors import UnfitDonorError

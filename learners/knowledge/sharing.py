@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learners.knowledge.accumulation import OF_THE_CATALOGUE
 from learners.knowledge.composition import composed, composition_weights
+from learners.knowledge.contents import OF_THE_CATALOGUE
 from learners.knowledge.distillation import distillation_loss, mixed_targets
 from learners.knowledge.errors import FusionError
 from learners.knowledge.fusion import fisher_weighted, fuse_rows, greedy_soup, weighted_average

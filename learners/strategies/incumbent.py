@@ -16,25 +16,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation(Strategy):
-    """Replay a stratified reservoir, with the incumbent's ranking of it in place of its labels.
+    """Replay a stratified reservoir, with its labels and with the incumbent's ranking of it.
 
-    Its weight is `RoundConfig.distillation`; at 0 the labels are learned again.
+    Its weight is `RoundConfig.distillation`. Labels stay: taught by the scores of the incumbent alone, rounds of a year
+    copy copies, and what is forgotten never comes back (docs/prequential.md).
 
     Args:
-        taught: Share of the replayed moments that a step asks the incumbent about, above 0, at most 1. Neighbours in a
-            history teach nearly the same, so a fourth of them costs half and keeps as much.
+        labels: Weight of what really followed in replayed rows, beside the incumbent's ranking; at least 0.
+        taught: Share of the replayed moments, drawn in every step, that the incumbent ranks too, above 0, at most 1.
 
-    Source: Mi et al., "ADER: Adaptively Distilled Exemplar Replay", RecSys 2020, equation 4, with a fixed weight.
+    Source: Mi et al., "ADER: Adaptively Distilled Exemplar Replay", RecSys 2020, equation 4, with a fixed weight and
+    with labels beside the incumbent's scores, as Buzzega et al., "Dark Experience for General Continual Learning",
+    NeurIPS 2020 (DER++), has them.
     """
 
     replays: ClassVar[bool] = True
 
     taught: float = 0.25
+    labels: float = 0.5
 
     def weights(self, trainer: "Trainer", rows: "Rows") -> Tensor:
-        """Return nothing for what is replayed where the incumbent speaks for it."""
+        """Return less for the labels of what is replayed where the incumbent speaks beside them."""
         speaks = trainer.teacher is not None and trainer.config.distillation > 0
-        return rows.weight * ~rows.replayed if speaks else rows.weight
+        return torch.where(rows.replayed, rows.weight * self.labels, rows.weight) if speaks else rows.weight
 
     def penalty(self, trainer: "Trainer", scored: "Scored") -> Tensor | None:
         """Return the distance of the student's ranking of replayed rows from the teacher's, by their share."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST_CHARACTERS = 20_000  # of a text: whatever follows is beyond any encoder's cut-off, and bounds what is remembered
-LARGEST = 1e12  # numbers beyond it would drown all others in single precision
+LARGEST = 1e15  # numbers beyond it would drown all others in single precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def _number(name: str, value: Any) -> float:
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
-        raise _UnusableError(name, "is no number within 1e12; expected one, or null where it is missing")
+        raise _UnusableError(name, "is no number within 1e15; expected one, or null where it is missing")
     return float(value)
 
 
@@ -101,5 +101,5 @@ def _label(name: str, value: Any, classes: Sequence[str], *, labelled: bool) -> 
             raise _UnusableError(name, f"is none of the {len(classes)} classes")
         return float(classes.index(said))
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
-        raise _UnusableError(name, "is no number within 1e12")
+        raise _UnusableError(name, "is no number within 1e15")
     return float(value)

@@ -13,6 +13,7 @@ from learners.errors import DivergedError
 from learners.gate import FROZEN, NEWEST, Verdict
 from learners.tasks import judging, storage
 from learners.tasks.backbones import Backbone, open_backbone
+from learners.tasks.errors import InvalidTaskError
 from learners.tasks.examples import Example, RejectedExample
 from learners.tasks.memory import ExampleMemory
 from learners.tasks.model import TaskModel
@@ -89,9 +90,15 @@ class TaskLearner:
     >>> learner = TaskLearner(task, seed=1)
     >>> learner.learn(rows).released, learner.predict([{"text": "a mug"}])[0].value
     (True, 'mug')
+
+    Raises:
+        InvalidTaskError: If the task is of kind `sequence`.
     """
 
     def __init__(self, task: Task, *, seed: int = 0, memory: int = MEMORY, encoder: Backbone | None = None) -> None:
+        if task.kind == "sequence":
+            expected = "pair, classify or score; sequence tasks are learned by SequenceLearner"
+            raise InvalidTaskError(name="kind", value=task.kind, expected=expected)
         self.task, self.seed = task, seed
         self.version = self.rounds = 0
         self.memory = ExampleMemory(capacity=memory, strata=max(len(task.classes), 1))

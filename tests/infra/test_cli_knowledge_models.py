@@ -185,3 +185,28 @@ def test_what_cannot_be_fused_is_refused_by_name(
     monkeypatch.setenv("ALLUVIUM_MODEL__WIDTH", "8")
     assert "does not fit" in said(capsys, "share", one.release, adapter.entry_id, *words, code=1)
     assert not (tmp_path / "fused").exists()
+
+
+def test_a_private_trunk_says_what_it_cost_and_is_what_an_export_with_privacy_lets_leave(
+    store: KnowledgeStore, taught: list[Taught], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("opacus")
+    taught[0].keep(store, "one")
+    log, catalog = market(tmp_path, "new", people=12, seed=3)
+    (private, _), archive = write_keys(tmp_path, "shop"), tmp_path / "k.tar"
+
+    shown = said(capsys, "privatize", log, "--catalog", catalog, "--epsilon", 4, "--steps", 2, "--sample-rate", 0.5)
+
+    (entry,) = (entry for entry in store.entries() if entry.lineage.model == "private")
+    assert shown.startswith(f"{entry.entry_id[:12]}: epsilon 3.9")
+    assert "at delta 1e-05, unit person" in shown
+    assert entry.worth == {}
+    words = ("export", archive, "--shop", "--key", private, "--privacy", "dp")
+    assert "at epsilon 3.9" in said(capsys, *words, "--max-epsilon", 1, code=1)
+    assert not archive.exists()
+    shown = said(capsys, *words)
+    assert "1 entries in" in shown
+    assert "differential privacy of it all: epsilon 3.9" in shown
+    other = next(each.entry_id for each in store.entries() if each.lineage.model != "private")
+    assert "states no epsilon" in said(capsys, "export", archive, other, *words[2:], code=1)
+    assert "--privacy is 'much'" in said(capsys, "export", archive, "--key", private, "--privacy", "much", code=2)

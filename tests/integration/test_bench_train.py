@@ -29,7 +29,7 @@ def test_the_training_benchmark_still_runs_at_toy_size(tmp_path: Path) -> None:
         assert sorted(look["cpu_s"] for look in curve) == [look["cpu_s"] for look in curve]
         assert reached["loss_at_equal_steps"] == curve[1]["loss"]
         assert abs(reached["loss_at_equal_steps"] - equal["plain"]["loss"]) < 0.5
-        assert (reached["steps"] is None) == all(look["loss"] > equal["plain"]["loss"] for look in curve)
+        assert (reached["steps"] is None) == (curve[-1]["loss"] > equal["plain"]["loss"])
     assert found["matrix_limit_gflops"] > 0
     assert found["ours_share_of_limit"] > 0
     assert found["gpu"]["run"] is torch.cuda.is_available()

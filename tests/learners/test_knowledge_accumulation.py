@@ -1,5 +1,6 @@
 """Accumulation: a released round leaves what the next task can start from, once, and within the bound."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,16 +8,21 @@ import pytest
 import torch
 
 from learners.knowledge.accumulation import Accumulation
+from learners.knowledge.archive import export_archive
 from learners.knowledge.collection import CollectionConfig
 from learners.knowledge.contents import decode_rows, decode_tensors, decode_vectors
+from learners.knowledge.entry import Kind
+from learners.knowledge.errors import PrivateEntryError
+from learners.knowledge.forgetting import forget
+from learners.knowledge.keys import load_signing_key
 from learners.knowledge.prototypes import prototypes
 from learners.knowledge.store import KnowledgeStore
 from learners.knowledge.task_vectors import label_statistics, task_vector
 from learners.model import SharedModel
 from learners.registry import ReleaseRecord
 from learners.releases import LoadedRelease
-from learners.round_input import RoundInput
-from tests.learners.knowledge_data import open_store
+from learners.round_input import Person, RoundInput
+from tests.learners.knowledge_data import open_store, write_keys
 from tests.learners.rounds_data import SHAPE, ring
 
 PLENTY = CollectionConfig(max_bytes=10**9)
@@ -152,3 +158,57 @@ def test_prototypes_find_the_groups_that_are_there() -> None:
     again, _ = prototypes(vectors, 3)
     assert np.array_equal(found, again)
     assert len(prototypes(np.ones((5, 2), np.float32), 3)[0]) == 1
+
+
+def test_people_s_rows_and_certainty_are_kept_where_asked_for_and_never_leave(
+    store: KnowledgeStore, tmp_path: Path
+) -> None:
+    people = [
+        Person(user_id="ada", since_ms=50, items=(1, 2, 3)),
+        Person(user_id="bob", since_ms=None, items=(4,)),
+        Person(user_id="eve", since_ms=500, items=(5, 6)),
+    ]
+    round_input = replace(ring(rows=20), people=people)
+    kinds: frozenset[Kind] = frozenset({"adapter", "fisher", "exemplars", "user_embeddings"})
+    accumulation = Accumulation(store, collection=PLENTY, kinds=kinds)
+    record, release = released(round_input, 1)
+
+    kept = {entry.kind: entry for entry in accumulation.keep(record, release, round_input, round_key="a-1").entries}
+    again = accumulation.keep(record, release, round_input, round_key="a-1").entries
+
+    assert set(kept) == kinds
+    assert [entry.entry_id for entry in again] == [entry.entry_id for entry in kept.values()]
+    assert {kind: entry.privacy for kind, entry in kept.items()} == {
+        "adapter": "shop",
+        "fisher": "shop",
+        "exemplars": "personal",
+        "user_embeddings": "personal",
+    }
+    assert (
+        decode_tensors(store.read(kept["fisher"].entry_id)).keys()
+        == decode_tensors(store.read(kept["adapter"].entry_id)).keys()
+    )
+    first = decode_rows(store.read(kept["exemplars"].entry_id))[0]
+    assert first == {"user_id": "ada", "since_ms": 50, "items": [round_input.item_ids[item] for item in (1, 2, 3)]}
+    vectors = decode_vectors(store.read(kept["user_embeddings"].entry_id))
+    assert np.allclose(vectors.vectors, release.encode_users([[1, 2, 3], [4], [5, 6]]), atol=1e-6)
+
+    key = load_signing_key(write_keys(tmp_path, "shop")[0])
+    for kind in ("exemplars", "user_embeddings"):
+        with pytest.raises(PrivateEntryError, match="is personal and does not leave"):
+            export_archive(store, tmp_path / "k.tar", entry_ids=[kept[kind].entry_id], key=key, shop=True)
+    assert not (tmp_path / "k.tar").exists()
+
+    forget(store, {"ada": 100, "bob": 100, "eve": 100})
+    left = {entry.kind: entry for entry in store.entries()}
+    assert [row["user_id"] for row in decode_rows(store.read(left["exemplars"].entry_id))] == ["eve"]
+    assert decode_vectors(store.read(left["user_embeddings"].entry_id)).keys == ("eve",)
+
+
+def test_nobody_is_named_where_nobody_is_kept(store: KnowledgeStore) -> None:
+    kinds: frozenset[Kind] = frozenset({"exemplars", "user_embeddings", "prototypes"})
+    record, release = released(ring(), 1)
+
+    kept = Accumulation(store, collection=PLENTY, kinds=kinds).keep(record, release, ring(), round_key="a-1")
+
+    assert [entry.kind for entry in kept.entries] == ["prototypes"]

@@ -76,6 +76,24 @@ def test_a_snapshot_while_a_round_runs_holds_what_the_round_took() -> None:
     assert targets(waiting.take()) == []
 
 
+def test_the_people_of_a_round_say_since_when_they_are_known_unless_nobody_knows() -> None:
+    waiting = pending()
+    add(waiting, 10)
+    assert waiting.people(most=5) == []
+    waiting.take()
+    (person,) = waiting.people(most=5)
+    assert person.items == tuple(range(1, 9))[-waiting.length :]
+    first = person.since_ms
+    assert first is not None
+
+    waiting.done()
+    add(waiting, 5, start=10)
+    waiting.take()
+    (later,) = waiting.people(most=5)
+    assert later.items[-1] == 13
+    assert later.since_ms is None  # what came before is in the history, and when it happened is not kept
+
+
 def test_waiting_is_bounded_and_the_first_people_go_first() -> None:
     waiting = pending(most=6)
     add(waiting, 12, users=4)

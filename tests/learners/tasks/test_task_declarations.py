@@ -89,7 +89,7 @@ def test_a_wrong_example_is_a_value_with_its_reason(values: dict[str, Any], fiel
     assert field in found.reason
 
 
-@pytest.mark.parametrize("label", [float("nan"), float("inf"), True, "3", 1e13])
+@pytest.mark.parametrize("label", [float("nan"), float("inf"), True, "3", 1e16])
 def test_a_label_that_is_no_number_is_rejected(label: Any):
     found = pair_task().validate({"query": "mug", "title": "mug", "relevance": label})
     assert isinstance(found, RejectedExample)

@@ -1,0 +1,1 @@
+"""What `alluvium bench multimodal` is made of."""
