@@ -80,6 +80,8 @@ def batch_loss(model: TaskModel, batch: Sequence[Example], weights: Tensor) -> T
     """Return the loss of one batch, disturbed where the task asks for that."""
     config, loss_of = model.task.training, LOSS_FUNCTIONS[model.task.loss]
     features = model.features(batch)
+    if config.adversarial and not features.requires_grad:  # a frozen encoder, and nothing learned in front of the head
+        features = features.detach().requires_grad_()
     loss = loss_of(_answers(model, features, batch, weights))
     if not config.adversarial:
         return loss

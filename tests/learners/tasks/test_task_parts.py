@@ -8,7 +8,7 @@ import torch
 
 from learners.items.encoder import TextEncoder
 from learners.tasks.backbones import HashBackbone, StateCache, open_backbone
-from learners.tasks.config import HEADS, POOLINGS
+from learners.tasks.config import HEADS, POOLINGS, HeadConfig
 from learners.tasks.examples import Example
 from learners.tasks.learner import TaskLearner
 from learners.tasks.losses import Answers, contrastive, cross_entropy, focal, ranking, weighted_cross_entropy
@@ -69,6 +69,14 @@ def test_disturbing_what_the_head_reads_makes_it_harder_to_mislead() -> None:
         misled = features + 0.1 * features.norm(dim=-1, keepdim=True) * unit
         losses.append(torch.nn.functional.cross_entropy(learner.model.answer(misled), labels).item())
     assert losses[1] < losses[0]
+
+
+def test_what_nothing_learns_in_front_of_the_head_can_be_disturbed_too() -> None:
+    task = replace(
+        topic_task(adversarial=0.1, epochs=20, learning_rate=4e-3), head=HeadConfig(pooling="mean", hidden=32)
+    )
+    learner = TaskLearner(task, seed=0)
+    assert learner.learn(topic_rows(100)).released
 
 
 @pytest.mark.parametrize("loss", ["weighted_cross_entropy", "focal"])
