@@ -1,7 +1,7 @@
 """Who takes part, with which settings, and how each is run."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,10 @@ CONTENDERS: dict[str, Entry] = {
         "Alluvium's default strategy", _ours("default"), random=True, settings=lambda bench: repr(bench.config)
     ),
     "naive": Entry(
-        "fine-tuning on what is new alone", _ours("naive"), random=True, settings=lambda bench: repr(bench.config)
+        "fine-tuning on what is new alone",
+        _ours("naive"),
+        random=True,
+        settings=lambda bench: repr(replace(bench.config, replay_rows=0)),  # it replays nothing
     ),
     RETRAINING: Entry(
         "the same network from scratch on everything, every 14 days",
