@@ -143,7 +143,7 @@ class LearningSettings(Group):
         "none", description="who is told of each round; writes below the data folder"
     )
     replay_capacity: int = Field(50_000, ge=100, le=50_000_000, description="interactions kept to learn from again")
-    replay_rows: int = Field(224, ge=0, le=1_000_000, description="replayed histories in a round")
+    replay_rows: int = Field(256, ge=0, le=1_000_000, description="replayed histories in a round")
     epochs: int = Field(2, ge=1, le=100, description="most passes over a round's rows")
     first_epochs: int = Field(24, ge=1, le=1_000, description="the same for a round that starts from scratch")
     batch_rows: int = Field(16, ge=1, le=65_536, description="histories per optimizer step")

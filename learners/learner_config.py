@@ -44,7 +44,7 @@ class LearnerConfig:
     history_length: int = 50
     max_users: int = 200_000
     replay_capacity: int = 50_000
-    replay_rows: int = 224
+    replay_rows: int = 256
     newest_window: int = 1_000
     frozen_cases: int = 1_000
     most_pending: int = 100_000

@@ -5,6 +5,7 @@ from streams.clients import KafkaConnection
 from streams.errors import KafkaUnavailableError, TopicMismatchError
 from streams.topics import TOPICS, TopicSpec, all_topics
 from tests.brokers import Broker, RealBroker, unique_name
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -59,9 +60,9 @@ def test_dead_letters_may_be_larger_than_what_they_carry(real_kafka: RealBroker,
         client.alter_configs(
             [admin.ConfigResource(admin.ConfigResourceType.TOPIC, events.name, {"max.message.bytes": "5000000"})]
         )
-    assert admin.verify(connection, partitions=3, replication_factor=1) == [
-        f"{events.dlq} has max.message.bytes=1114124, expected {5_000_000 + 64 * 1024}"
-    ]
+    problem = f"{events.dlq} has max.message.bytes=1114124, expected {5_000_000 + 64 * 1024}"
+    # a broker hears of an altered setting a moment after the controller has taken it
+    wait_until(lambda: admin.verify(connection, partitions=3, replication_factor=1) == [problem])
 
 
 def test_another_number_of_partitions_is_refused(real_kafka: RealBroker, own_topics) -> None:
