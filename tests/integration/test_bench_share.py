@@ -22,6 +22,8 @@ def test_the_share_benchmark_still_runs_at_toy_size_and_every_method_has_its_row
         "greedy soup",
         "Fisher-weighted average",
         "average, trained and averaged again",
+        "composition of LoRA adapters",
+        "composition of all changes",
         "weighted distillation",
         "logits ensemble, equal weights",
         "logits ensemble, weights by feedback",
