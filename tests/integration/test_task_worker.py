@@ -131,9 +131,7 @@ async def test_a_worker_that_was_killed_resumes_and_each_example_is_learned_once
     await asyncio.wait({running})
     await process.close()
     del running, process
-    with (
-        warnings.catch_warnings()
-    ):  # a cancelled task leaves sockets behind, a killed process none
+    with warnings.catch_warnings():  # a cancelled task leaves sockets behind, a killed process none
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
 
