@@ -47,7 +47,7 @@ def test_a_first_round_killed_twice_starts_from_an_imported_archive(
         pupil.start(kill_at="round trained")
         pupil.until_killed(timeout_s=60)
         pupil.start()
-        progress = pupil.until(lambda now: now["releases"] == 1 and not now["round_running"])
+        progress = pupil.until(lambda now: now["releases"] == 1 and not now["round_running"] and now["start"])
         assert pupil.stop() == 0
         assert progress["start"]["entry_id"] == sent["adapter"]
         record = Registry(postgres_url=pupil_url, root=tmp_path / "b" / "models").list()[0]
