@@ -28,6 +28,7 @@ from infra.composition import TEXT_VECTORS, learner_config
 from infra.settings import Settings
 from learners.items.catalog import item_text
 from learners.items.encoder import Encoder, HashEncoder, open_encoder
+from learners.items.layout import Layout
 from learners.learner_config import LearnerConfig
 from learners.model import ModelConfig
 
@@ -51,7 +52,13 @@ def main(arguments: list[str] | None = None) -> None:
         console.print(console_table(data, reports[data]))
         for claim, holds in reports[data].get("claims", {}).items():
             console.print(f"{data}: {claim}: {'holds' if holds else 'does NOT hold'}")
-    report = {"data": reports, "limit": options.limit, "seeds": options.seeds, "machine": machine()}
+    report = {
+        "data": reports,
+        "limit": options.limit,
+        "seeds": options.seeds,
+        "first_seed": options.first_seed,
+        "machine": machine(),
+    }
     for target, text in ((options.report, json.dumps(report, indent=1)), (options.markdown, markdown(reports))):
         if target is not None:
             target.write_text(text + "\n", encoding="utf-8")
@@ -65,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-dir", type=Path, default=DATA, help="where the logs lie")
     parser.add_argument("--limit", type=int, help="only the first so many events")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each contender that draws anything at random")
+    parser.add_argument("--first-seed", type=int, default=0, help="of those runs")
     parser.add_argument("--contender", action="append", choices=list(CONTENDERS), help="only these; may be repeated")
     parser.add_argument("--skip", action="append", choices=list(CONTENDERS), default=[], help="all but these")
     parser.add_argument("--peers-venv", type=Path, help="virtual environment of the peers; default: made in the cache")
@@ -86,7 +94,7 @@ def _bench(data: str, options: argparse.Namespace) -> Bench:
         settings = Settings()
         encoder = open_encoder(settings.model.text_encoder, cache=options.state.absolute() / TEXT_VECTORS)
         encoder.encode([_text(item) for item in dataset.items])  # ahead of the clock: all of ours read the same vectors
-        config = learner_config(settings, text_width=encoder.width)
+        config = learner_config(settings, Layout(text=encoder.width))
     return Bench(dataset=dataset, encoder=encoder, config=config, peers=Peers(options.peers_venv), state=options.state)
 
 
@@ -112,7 +120,8 @@ def _run(
     wanted = options.contender or [name for name, entry in CONTENDERS.items() if not (options.toy and entry.peer)]
     for name in (name for name in wanted if name not in options.skip):
         entry = CONTENDERS[name]
-        for seed in range(options.seeds if entry.random else 1):
+        seeds = range(options.first_seed, options.first_seed + options.seeds)
+        for seed in seeds if entry.random else [0]:
             key = f"{log.name}-{len(log)}-{name}-{seed}-{digest(entry.settings(bench))}"
             said = [0]
 

@@ -91,6 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
         threads=options.threads,
         full_softmax_items=0 if options.negatives else data.items,
         sampled_negatives=options.negatives or 1,
+        sampling="uniform",
     )
     report = run(data, config, training, seed=options.seed, console=console) | {"machine": machine()}
     report["attributes"] = bool(data.described.any())
@@ -301,7 +302,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.01)
     parser.add_argument("--batch-rows", type=int, default=128)
-    parser.add_argument("--batching", choices=get_args(Batching), default="rows", help="equally many a batch")
+    parser.add_argument("--batching", choices=get_args(Batching), default="targets", help="equally many a batch")
     parser.add_argument("--negatives", type=int, default=2_048, help="sampled a step; 0: rank the whole catalogue")
     parser.add_argument("--attribute-width", type=int, default=64, help="0: learn from ids alone")
     parser.add_argument("--threads", type=int, default=1)

@@ -1,5 +1,6 @@
 """From settings to the components' own configurations."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,12 @@ from infra.deployment import kafka_connection
 from infra.settings import Settings
 from learners.errors import LearnerError
 from learners.fast_memory.decay import DAY_MS
+from learners.items.attributes import AttributeEncoder
 from learners.items.encoder import open_encoder
+from learners.items.image import PictureVectors, open_image_encoder
+from learners.items.layout import Layout
+from learners.items.picture import PictureSource
+from learners.items.shelf import Describers
 from learners.knowledge.accumulation import Accumulation
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.collection import CollectionConfig
@@ -29,28 +35,32 @@ from learners.ranking.ranker import RankerConfig
 from learners.rounds.gate import GateConfig
 from learners.rounds.material import RoundConfig
 from learners.rounds.triggers import TriggerConfig
-from learners.tasks.knowledge import deposit, first_round
-from learners.tasks.learner import RoundOutcome, Rows, TaskLearner
+from learners.tasks import accumulation
+from learners.tasks.accumulation import Learner
+from learners.tasks.learner import Given, Offsets
 from learners.tasks.task import Task
 from streams.learning.config import LearnerProcessConfig
 from streams.learning.keeping import Keeping
 from streams.task_process import TaskWorkerConfig
+from streams.tasks.study import Outcomes
 
 log = structlog.get_logger(__name__)
 
 KNOWLEDGE = "knowledge"  # under the data folder, unless a URL says where
 ROUND_LOGS = "round-logs"  # under the data folder: what `learning.logger` writes
 TEXT_VECTORS = "text_vectors.sqlite"  # under the data folder: vectors by content hash
+PICTURES, PICTURE_VECTORS = "pictures", "picture_vectors.sqlite"  # the same of pictures, and where they lie
+NO_PICTURES = "none"
 
 
-def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
+def learner_config(settings: Settings, layout: Layout) -> LearnerConfig:
     """What the learner and its rounds are configured with.
 
     Args:
         settings: All settings.
-        text_width: T, numbers in a text vector of the encoder in use.
+        layout: What the model is told of items: that of the describers in use.
 
-    >>> learner_config(Settings(), text_width=384) == LearnerConfig()
+    >>> learner_config(Settings(), Layout(text=384)) == LearnerConfig()
     True
     """
     model, learning, gate, drift = settings.model, settings.learning, settings.gate, settings.drift
@@ -71,7 +81,9 @@ def learner_config(settings: Settings, *, text_width: int) -> LearnerConfig:
             heads=model.heads,
             dropout=model.dropout,
             history_length=model.history_length,
-            text_width=text_width,
+            text_width=layout.text,
+            image_width=layout.image,
+            attribute_width=layout.attributes,
             spare_rows=model.spare_rows,
         ),
         training=RoundConfig(
@@ -154,13 +166,13 @@ def learner_arguments(settings: Settings) -> dict[str, Any]:
     data_dir = settings.data_dir.absolute()
     data_dir.mkdir(parents=True, exist_ok=True)
     logger_named(settings.learning.logger, data_dir / ROUND_LOGS)  # what it needs is missed now, not after a round
-    encoder = open_encoder(settings.model.text_encoder, cache=data_dir / TEXT_VECTORS)
+    described_by = describers(settings)
     return {
         "connection": kafka_connection(settings),
         "postgres_url": _postgres_url(settings),
         "data_dir": data_dir,
-        "learner": learner_config(settings, text_width=encoder.width),
-        "encoder": encoder,
+        "learner": learner_config(settings, described_by.layout),
+        "describers": described_by,
         "seed": settings.seed,
         "config": LearnerProcessConfig(
             checkpoint_interval_s=settings.learning.checkpoint_interval_s,
@@ -172,12 +184,42 @@ def learner_arguments(settings: Settings) -> dict[str, Any]:
     }
 
 
-def task_worker_arguments(settings: Settings, *, task_file: Path, round_examples: int) -> dict[str, Any]:
+def describers(settings: Settings) -> Describers:
+    """Who turns items into what the model is told of them; makes the data folder, where vectors are remembered."""
+    data_dir = settings.data_dir.absolute()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    return Describers(
+        texts=open_encoder(settings.model.text_encoder, cache=data_dir / TEXT_VECTORS),
+        pictures=picture_vectors(settings),
+        attributes=AttributeEncoder() if settings.model.attributes else None,
+    )
+
+
+def picture_vectors(settings: Settings) -> PictureVectors | None:
+    """Who turns items' pictures into vectors; None where the model is told of none.
+
+    >>> picture_vectors(Settings()) is None
+    True
+    """
+    model, data_dir = settings.model, settings.data_dir.absolute()
+    if model.image_encoder == NO_PICTURES:
+        return None
+    source = PictureSource(
+        folder=data_dir / PICTURES if model.picture_folder is None else model.picture_folder.absolute(),
+        network=model.picture_network,
+    )
+    return PictureVectors(open_image_encoder(model.image_encoder), source=source, cache=data_dir / PICTURE_VECTORS)
+
+
+def task_worker_arguments(
+    settings: Settings, *, task_files: Sequence[Path], share: str, round_examples: int
+) -> dict[str, Any]:
     """What `streams.task_process.run_task_worker` is called with.
 
     Args:
         settings: All settings; Kafka is set.
-        task_file: The task's declaration.
+        task_files: The task's declaration, or those of several that learn jointly.
+        share: What several share.
         round_examples: Labelled examples that make a round.
     """
     store = knowledge_store(settings) if settings.postgres.url is not None else None
@@ -185,7 +227,8 @@ def task_worker_arguments(settings: Settings, *, task_file: Path, round_examples
         store.create()
     return {
         "connection": kafka_connection(settings),
-        "task": Task.from_toml(task_file),
+        "tasks": [Task.from_toml(path) for path in task_files],
+        "share": share,
         "data_dir": settings.data_dir.absolute(),
         "seed": settings.seed,
         "config": TaskWorkerConfig(
@@ -196,26 +239,23 @@ def task_worker_arguments(settings: Settings, *, task_file: Path, round_examples
     }
 
 
-def learn_and_keep(learner: TaskLearner, rows: Rows, *, store: KnowledgeStore) -> RoundOutcome:
-    """Run a round, the first one from the nearest knowledge, and keep what it learned, if the store lets us.
+def learn_and_keep(
+    learner: Learner, examples: Mapping[str, Given], offsets: Offsets, *, store: KnowledgeStore
+) -> Outcomes:
+    """Run a round of a task's worker, the first from the nearest knowledge, and keep what it learned, if the store can.
 
     Args:
-        learner: Of the task.
-        rows: Examples of the round.
+        learner: Of a task, or of several.
+        examples: Of the round, by the task's name.
+        offsets: By the task's name: source partition -> next offset not yet learned, after this round.
         store: Where knowledge is.
     """
-    parents: tuple[str, ...] = ()
-    if learner.version:
-        outcome = learner.learn(rows)
-    else:
-        outcome, trial = first_round(learner, rows, store)
-        parents = trial.chosen.parents
-    if outcome.released:
-        try:
-            deposit(store, learner, outcome, parents=parents)
-        except LearnerError as error:
-            log.warning("knowledge_not_kept", task=learner.task.key, error=str(error))
-    return outcome
+    learned = accumulation.learn(learner, examples, store=store, offsets=offsets)
+    try:
+        accumulation.keep(learner, learned, store=store, offsets=offsets)
+    except LearnerError as error:
+        log.warning("knowledge_not_kept", task=", ".join(examples), error=str(error))
+    return learned.outcomes
 
 
 def keeping(settings: Settings) -> Keeping:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from feature_store.apply import apply as apply_features
 from infra.embedded.kafka import EmbeddedKafka
 from infra.embedded.postgres import EmbeddedPostgres
+from infra.ports import reserved_port
 from infra.settings import Settings, leaves
 from infra.supervisor import Program, Supervisor
 from streams import admin
@@ -116,7 +117,7 @@ class Deployment:
 
     def _start(self, name: str, command: str, *, port_setting: str, port: int) -> None:
         host = self._settings.http.host
-        port = free_port(host, port)
+        port = self._stack.enter_context(reserved_port(host, port))
         self.urls[name] = f"http://{host}:{port}"
         settings = self.settings
         http = settings.http.model_copy(update={port_setting: port})
@@ -174,16 +175,3 @@ def environment(settings: Settings) -> Mapping[str, str]:
         if value is not None:
             variables[variable] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
     return variables
-
-
-def free_port(host: str, wanted: int) -> int:
-    """The port wanted if nobody listens there, else any that is free."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise OSError(f"{host} has no free port")

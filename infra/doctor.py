@@ -124,7 +124,9 @@ def _training(settings: Settings) -> Iterator[Finding]:
 
 
 def _encoder(settings: Settings) -> Iterator[Finding]:
-    from learners.items.encoder import open_encoder  # noqa: PLC0415  # loads transformers
+    from infra.composition import NO_PICTURES  # noqa: PLC0415  # loads transformers
+    from learners.items.encoder import open_encoder  # noqa: PLC0415  # the same
+    from learners.items.image import open_image_encoder  # noqa: PLC0415  # the same
 
     try:
         width = open_encoder(settings.model.text_encoder).encode(["a teapot"]).shape[1]
@@ -132,3 +134,11 @@ def _encoder(settings: Settings) -> Iterator[Finding]:
         yield Finding("text encoder", "bad", " ".join(str(error).split())[:300])
         return
     yield Finding("text encoder", "good", f"{settings.model.text_encoder} gives {width} numbers a text")
+    if settings.model.image_encoder == NO_PICTURES:
+        return
+    try:
+        width = open_image_encoder(settings.model.image_encoder).width
+    except (LearnerError, OSError) as error:
+        yield Finding("image encoder", "bad", " ".join(str(error).split())[:300])
+        return
+    yield Finding("image encoder", "good", f"{settings.model.image_encoder} gives {width} numbers a picture")

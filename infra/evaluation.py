@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,23 +10,19 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from infra.composition import TEXT_VECTORS, learner_config
+from infra.composition import learner_config
 from infra.evaluation_plots import draw
 from infra.evaluation_table import page
 from infra.settings import Settings
+from infra.shelf import progress_bar, read_shelf
 from learners.evaluation.comparison import Comparison
 from learners.interactions import Observation
-from learners.items.catalog import item_text
-from learners.items.encoder import Encoder, open_encoder
 from learners.strategies import strategy_named
-from streams.eventlog import LogFile, LoggedEvent, catalog_file, event_log
+from streams.eventlog import LogFile, LoggedEvent, event_log
 from streams.validation import surface_in
-
-ITEM_FIELDS = ("item_id", "title", "description", "category", "brand", "price", "attributes")
-ENCODE_ITEMS = 128  # between two steps of the progress bar
 
 
 def evaluate(
@@ -38,6 +34,7 @@ def evaluate(
     settings: Settings,
     console: Console,
     out: Path | None = None,
+    encoding: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate strategies one after another, each from the same start.
 
@@ -48,28 +45,28 @@ def evaluate(
         limit: Most events; None: all.
         settings: All settings.
         console: Where progress and the table go.
+        encoding: Of CSV files; None: UTF-8.
         out: A folder for `evaluation.json`, `evaluation.md` and plots, written anew after every strategy; None: none.
 
     Returns:
-        JSON-able: `strategies`, a report each (see `Comparison.add`), and `quality`, that of the first.
+        JSON-able: `strategies`, a report each (see `Comparison.add`), `quality`, that of the first, and `pictures`, how
+        many were `encoded` and how many rejected, by reason, where the model is told of them.
 
     Raises:
         LogFileError: A file cannot be read.
         UnknownStrategyError: There is no such strategy.
+        EncoderUnavailableError: An encoder's weights are nowhere to be found.
     """
     strategies = strategies or ("default",)
     for strategy in strategies:
         strategy_named(strategy)  # before anything is read
-    log, shelf = event_log(events, limit=limit), catalog_file(catalog)
-    items = [{name: getattr(item, name) for name in ITEM_FIELDS} for chunk in shelf for item in chunk]
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    encoder = open_encoder(settings.model.text_encoder, cache=settings.data_dir.absolute() / TEXT_VECTORS)
-    config = learner_config(settings, text_width=encoder.width)
-    _encode(items, encoder, console)
+    log = event_log(events, limit=limit, encoding=encoding)
+    shelf = read_shelf([catalog], settings, console=console, encoding=encoding)
+    config = learner_config(settings, shelf.layout)
     with tempfile.TemporaryDirectory(prefix="alluvium-") as folder:
-        comparison = Comparison(items, encoder=encoder, config=config, seed=settings.seed, folder=Path(folder))
+        comparison = Comparison(shelf, config=config, seed=settings.seed, folder=Path(folder))
         for strategy in dict.fromkeys(strategies):
-            with _bar(console) as bar:
+            with progress_bar(console) as bar:
                 seen = observations(log, allowed_lateness_ms=settings.ingest.allowed_lateness_s * 1000)
                 advance = partial(_advance, bar, bar.add_task(strategy, total=log.total))
                 comparison.add(strategy, seen, progress=advance)
@@ -80,6 +77,7 @@ def evaluate(
                 "limit": limit,
                 "unreadable": log.unreadable,
                 "seed": settings.seed,
+                **({} if shelf.pictures is None else {"pictures": shelf.pictures}),
                 "quality": first["quality"],
                 "strategies": msgspec.to_builtins(comparison.reports),
             }
@@ -117,22 +115,6 @@ def observations(log: LogFile[LoggedEvent], *, allowed_lateness_ms: int) -> Iter
                 price=event.fields.get("price"),
                 surface=surface_in(event.fields.get("context", {})),
             )
-
-
-def _encode(items: Sequence[Mapping[str, Any]], encoder: Encoder, console: Console) -> None:
-    """Encode the catalogue ahead of the first round, which finds the vectors in the cache, and show how far it is."""
-    names = ("title", "description", "category", "brand", "attributes")
-    texts = [item_text(**{name: item[name] for name in names}) for item in items]
-    with _bar(console) as bar:
-        task = bar.add_task("item texts", total=len(texts))
-        for start in range(0, len(texts), ENCODE_ITEMS):
-            encoder.encode(texts[start : start + ENCODE_ITEMS])
-            bar.update(task, completed=min(start + ENCODE_ITEMS, len(texts)))
-
-
-def _bar(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console)
 
 
 def _advance(bar: Progress, task: TaskID, done: int) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from infra.shelf import looked_at
+
 Reports = Mapping[str, Mapping[str, Any]]
 
 SHOWN = ("hit_rate_10", "ndcg_10", "mrr")
@@ -44,6 +46,7 @@ def page(report: Mapping[str, Any], *, plots: Sequence[str] = ()) -> str:
     parts = [
         "# Evaluation",
         f"`{report['events']}`, {events:,} events, seed {report['seed']}. {_PROTOCOL}",
+        *([f"{looked_at(report['pictures'])}.".capitalize()] if "pictures" in report else []),
         _table(
             ["strategy", "hit rate@10", "NDCG@10", "MRR", f"NDCG@10 against {first}", "CPU s", "steps", "releases"],
             [_row(name, found) for name, found in reports.items()],

@@ -10,6 +10,7 @@ from infra.errors import UsageError
 from learners.tasks.task import Task
 
 Rows = list[dict[str, Any]]
+_ENCODING = "utf-8-sig"  # spreadsheets begin a file with a mark
 
 
 def read_examples(path: Path, task: Task) -> Rows:
@@ -27,7 +28,7 @@ def read_examples(path: Path, task: Task) -> Rows:
         raise UsageError(f"EXAMPLES is {str(path)!r}; expected a file that exists, of {', '.join(_READERS)}")
     try:
         rows = reader(path)
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise UsageError(f"EXAMPLES is {str(path)!r}; expected rows that can be read: {error}") from error
     numeric = {*task.numbers, *(() if task.kind == "classify" else (task.target,))}
     return [{name: _number(value) if name in numeric else value for name, value in row.items()} for row in rows]
@@ -56,14 +57,14 @@ def _number(value: Any) -> Any:
 
 
 def _lines(path: Path) -> Rows:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    rows = [json.loads(line) for line in path.read_text(encoding=_ENCODING).split("\n") if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError("a line is no JSON object")
     return rows
 
 
 def _csv(path: Path) -> Rows:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding=_ENCODING, newline="") as file:
         return [dict(row) for row in csv.DictReader(file)]
 
 

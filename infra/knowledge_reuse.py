@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from infra.composition import knowledge_store
 from infra.errors import OutputExistsError, RefusedModelError
 from infra.market import read_markets
@@ -14,7 +16,9 @@ from learners.knowledge.reuse import TrialConfig
 from learners.knowledge.starting import run_from_donors
 
 
-def reuse(events: Path, catalog: Path, out: Path, settings: Settings) -> dict[str, Any]:
+def reuse(
+    events: Path, catalog: Path, out: Path, settings: Settings, *, console: Console | None = None
+) -> dict[str, Any]:
     """Choose a start among the nearest entries and none, train a first round from it, and write its release.
 
     Args:
@@ -22,6 +26,7 @@ def reuse(events: Path, catalog: Path, out: Path, settings: Settings) -> dict[st
         catalog: Its catalogue.
         out: The release's directory; must not exist.
         settings: All settings; Postgres is set.
+        console: Where progress goes; None: nowhere.
 
     Returns:
         JSON-able: what was tried, what was chosen, and the release's figures.
@@ -33,7 +38,8 @@ def reuse(events: Path, catalog: Path, out: Path, settings: Settings) -> dict[st
     """
     if out.exists():
         raise OutputExistsError(path=out)
-    (market,) = read_markets([events], [catalog], settings)
+    markets = read_markets([events], [catalog], settings, console=console)
+    (market,) = markets.rounds
     store = knowledge_store(settings)
     store.create()
     encoder, most = settings.model.text_encoder, settings.knowledge.reuse
@@ -55,6 +61,7 @@ def reuse(events: Path, catalog: Path, out: Path, settings: Settings) -> dict[st
         "catalog": str(catalog),
         "out": str(out),
         "encoder": encoder,
+        "pictures": markets.pictures,
         "learned": int(market.loss_mask.sum()),
         "judged_by": len(market.newest_targets),
         "tasks": {donor.entry.entry_id: donor.entry.lineage.task for donor in donors},

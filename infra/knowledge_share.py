@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from infra.composition import knowledge_store
 from infra.errors import OutputExistsError, UsageError
@@ -16,6 +17,7 @@ from learners.knowledge.contents import OF_THE_CATALOGUE, KeyedVectors, decode_t
 from learners.knowledge.donors import Donor, donor_of, newest_of_lines
 from learners.knowledge.entry import Entry
 from learners.knowledge.keys import TrustedKey
+from learners.knowledge.layouts import layout_of, seen_as
 from learners.knowledge.methods import Sharing, ndcg_at, share
 from learners.knowledge.reuse import seated
 from learners.knowledge.sharing import Member
@@ -44,12 +46,12 @@ class Source:
     entry_ids: tuple[str, ...] = ()
 
     def member(self, shop: RoundInput) -> Member:
-        """Return it in a catalogue.
+        """Return it in a catalogue, told of items what it was always told of.
 
         Raises:
-            UnfitDonorError: If it is of another shape than the settings' model.
+            UnfitDonorError: If it is of another shape than the settings' model, but for pictures and attributes.
         """
-        release = seated(self.trunk, self.items, shop, entry_id=self.name)
+        release = seated(self.trunk, self.items, seen_as(layout_of(self.trunk), shop), entry_id=self.name)
         known = set() if self.items is None else set(self.items.keys)
         return Member(release, self.fisher, torch.tensor([item_id in known for item_id in shop.item_ids]))
 
@@ -63,6 +65,7 @@ def share_models(
     out: Path,
     settings: Settings,
     trusted: Sequence[TrustedKey] = (),
+    console: Console | None = None,
 ) -> dict[str, Any]:
     """Fuse models, choose weights on the older half of each log's newest events, and measure on the newer half.
 
@@ -74,9 +77,11 @@ def share_models(
         out: The release's directory; must not exist.
         settings: All settings; Postgres is set unless all models are directories.
         trusted: Keys whose archives are believed.
+        console: Where progress goes; None: nowhere.
 
     Returns:
-        JSON-able: figures of every model and of the fused one at every shop, and what validation chose.
+        JSON-able: figures of every model and of the fused one at every shop, what each is told of items, what
+        validation chose, and what became of pictures.
 
     Raises:
         OutputExistsError: If `out` is there.
@@ -86,7 +91,8 @@ def share_models(
     if out.exists():
         raise OutputExistsError(path=out)
     sources = [source for model in models for source in sources_of(model, settings, trusted)]
-    shops = read_markets(events, catalogs, settings)
+    markets = read_markets(events, catalogs, settings, console=console)
+    shops = markets.rounds
     choose, judge = [_window(shop, newer=False) for shop in shops], [_window(shop, newer=True) for shop in shops]
     members = [source.member(shops[0]) for source in sources]
     alone = {source.name: ndcg_at(member.release, judge) for source, member in zip(sources, members, strict=True)}
@@ -106,6 +112,10 @@ def share_models(
         **facts,
         "out": str(out),
         "events": [str(path) for path in events],
+        "pictures": markets.pictures,
+        "layouts": {
+            source.name: dict(member.layout._asdict()) for source, member in zip(sources, members, strict=True)
+        },
         "chosen_on": [len(shop.newest_targets) for shop in choose],
         "judged_by": [len(shop.newest_targets) for shop in judge],
         "alone": alone,

@@ -123,6 +123,16 @@ class ModelSettings(Group):
     dropout: float = Field(0.2, ge=0, lt=1, description="share of numbers dropped while training")
     history_length: int = Field(50, ge=2, le=500, description="L, interactions that the model reads")
     text_encoder: str = Field("minilm", min_length=1, description="minilm (offline), hash, a path or a hub name")
+    image_encoder: str = Field(
+        "none",
+        min_length=1,
+        description="of items' pictures: none, statistics or trained (built in), a path or a hub name",
+    )
+    picture_folder: Path | None = Field(
+        None, description="where the catalogue's picture paths begin; none: pictures/ in the data folder"
+    )
+    picture_network: bool = Field(default=False, description="fetch pictures from http and https addresses, too")
+    attributes: bool = Field(default=False, description="tell the model of category, brand, price, ... beside the text")
     spare_rows: int = Field(1_024, ge=0, le=10_000_000, description="embedding rows kept free for new items")
 
     @model_validator(mode="after")
@@ -143,7 +153,9 @@ class LearningSettings(Group):
         "none", description="who is told of each round; writes below the data folder"
     )
     replay_capacity: int = Field(50_000, ge=100, le=50_000_000, description="interactions kept to learn from again")
-    replay_rows: int = Field(256, ge=0, le=1_000_000, description="replayed histories in a round")
+    replay_rows: int = Field(
+        384, ge=0, le=1_000_000, description="replayed histories in a round; fewer after few interactions"
+    )
     epochs: int = Field(2, ge=1, le=100, description="most passes over a round's rows")
     first_epochs: int = Field(24, ge=1, le=1_000, description="the same for a round that starts from scratch")
     batch_rows: int = Field(16, ge=1, le=65_536, description="histories per optimizer step")
@@ -196,7 +208,7 @@ class KnowledgeSettings(Group):
     kinds: str = Field(
         "adapter,item_embeddings,prototypes,graph_edges",
         pattern=rf"^({_DEPOSITS})(,({_DEPOSITS}))*$",
-        description="what is kept; also fisher, exemplars, user_embeddings",
+        description="what is kept; also fisher, teacher_logits, exemplars, user_embeddings",
     )
     reuse: int = Field(3, ge=0, le=20, description="most kept entries tried as a first round's start; 0: from scratch")
     task: str = Field("sequence", pattern=r"^[\w.:/@+-]{1,200}$", description="names the task that entries are of")

@@ -19,7 +19,7 @@ class EncoderUnavailableError(LearnerError, OSError):
     """The weights of the text or image encoder could not be loaded."""
 
     def __init__(self, *, name: str, cause: str, setting: str = "text_encoder") -> None:
-        built_in = {"text_encoder": '"minilm", "hash"', "image_encoder": '"statistics"'}[setting]
+        built_in = {"text_encoder": '"minilm", "hash"', "image_encoder": '"statistics", "trained"'}[setting]
         super().__init__(f"{setting} is {name!r}; expected {built_in}, a folder or a hub name: {cause}")
         self.name = name
 

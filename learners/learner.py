@@ -192,7 +192,7 @@ class Learner:
 
         Args:
             trigger: Why; the triggers begin to count anew.
-            text_vectors: Text vector of every catalogue item, [N, T]; zeros where there is none.
+            text_vectors: What describes every catalogue item, [N, `described_width`]; zeros for what it lacks.
                 Items admitted since may be missing.
             incumbent: Directory of the release in use.
             facts: Kept in the release's manifest.
@@ -203,7 +203,8 @@ class Learner:
         tokens, mask = self.pending.take()
         learned = self.pending.lessons.learned(items)
         neighbours, strengths = self.ranker.memory.covisitation.links_of(np.flatnonzero(learned == 0))
-        again = config.replay_rows if incumbent is not None else 0
+        share = min(1.0, trigger.interactions / config.replay_from)
+        again = round(share * config.replay_rows) if incumbent is not None else 0
         material = self.strategy.material(tokens, mask, self.replay, rows=again, before=before)
         rows = len(material.tokens)
         newest_histories, newest_targets = self.pending.newest()
@@ -353,7 +354,7 @@ class Learner:
         self.pending.set_state(state["pending"])  # after `adopt`, which ends rounds
         version = state["examiner"]["predecessor"]
         release = release_of(version) if version and self.ranker.shared is not None else None
-        predecessor = None if release is None else SharedExpert(release, self.catalog, self.ranker.text_vectors)
+        predecessor = None if release is None else SharedExpert(release, self.catalog, self.ranker.descriptions)
         self.examiner.set_state(state["examiner"], predecessor)
 
     def _restore_replay(self, state: dict[str, Any]) -> None:

@@ -26,7 +26,9 @@ class LearnerConfig:
         history_length: Interactions of any type kept per person.
         max_users: People whose history is kept.
         replay_capacity: Interactions in the replay buffer.
-        replay_rows: Replayed histories per round.
+        replay_rows: Replayed histories per round ...
+        replay_from: ... of at least so many new interactions; a smaller one replays fewer in proportion, so that what
+            is new is not drowned.
         newest_window: Newest interactions held out for the gate.
         frozen_cases: Cases of earlier windows kept to measure forgetting.
         most_pending: Interactions waiting for a round at most.
@@ -44,7 +46,8 @@ class LearnerConfig:
     history_length: int = 50
     max_users: int = 200_000
     replay_capacity: int = 50_000
-    replay_rows: int = 256
+    replay_rows: int = 384
+    replay_from: int = 4_000
     newest_window: int = 1_000
     frozen_cases: int = 1_000
     most_pending: int = 100_000

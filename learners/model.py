@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from learners.errors import InvalidModelConfigError
 from learners.items.fusion import Gate
+from learners.items.layout import Layout
 
 PADDING = 0
 _ID_STD, _ID_STD_TEXTLESS = (
     0.01,
     0.05,
 )  # tried on Online Retail, with and without titles: more hides the text, less the item
+_PICTURES_ENOUGH = 1_000  # more would hardly move their middle
+_LEAST_SPREAD, _LEAST_SHARE, _FAR = 1e-6, 0.1, 5.0  # what hardly varies must not shout when it does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,12 @@ class ModelConfig:
         >>> ModelConfig(text_width=8).described_width, ModelConfig(text_width=8, image_width=4).described_width
         (8, 12)
         """
-        return self.text_width + self.image_width + self.attribute_width
+        return sum(self.layout)
+
+    @property
+    def layout(self) -> Layout:
+        """Where each of them lies in that row."""
+        return Layout(self.text_width, self.image_width, self.attribute_width)
 
     def __post_init__(self) -> None:
         """Refuse impossible shapes."""
@@ -121,6 +129,7 @@ class SharedModel(nn.Module):
         for weight in self.others.parameters():
             nn.init.normal_(weight, std=config.width**-0.5)
         self.gate = Gate(parts=1 + len(self.others), width=config.width) if self.others else None
+        self.scale = Standard(config.image_width) if config.image_width else None
 
     def item_vectors(self, text_vectors: Tensor, item_indexes: Tensor) -> Tensor:
         """Return item vectors [n, D] for what describes them, [n, `described_width`], and item indexes [n]."""
@@ -136,14 +145,36 @@ class SharedModel(nn.Module):
         if self.gate is None:
             said: Tensor = self.text_projection(vectors)
             return said
-        config = self.config
-        sizes = [size for size in (config.text_width, config.image_width, config.attribute_width) if size]
-        parts = vectors.split(sizes, dim=1)
+        parts, present = self._told(vectors)
         values = [
             project(part) for project, part in zip([self.text_projection, *self.others.values()], parts, strict=True)
         ]
-        mixed: Tensor = self.gate(values, torch.stack([part.any(dim=1) for part in parts], dim=1))
+        mixed: Tensor = self.gate(values, present)
         return mixed
+
+    def comparable(self, vectors: Tensor) -> Tensor:
+        """Return descriptions as unit vectors, [n, `described_width`], so that alike items point the same way.
+
+        Text vectors are of unit length as they come; a picture weighs as much.
+        """
+        if self.gate is None:
+            return vectors
+        return F.normalize(torch.cat(self._told(vectors)[0], dim=1), dim=1)
+
+    def look_at(self, vectors: Tensor) -> None:
+        """Find the middle and the spread of pictures, if the model has not seen many yet; see `Standard`."""
+        if self.scale is not None:
+            text, image, _ = self.config.layout
+            self.scale.look_at(vectors[:, text : text + image])
+
+    def _told(self, vectors: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the descriptions, pictures on the model's scale, and which are there, bool [n, M]."""
+        layout = self.config.layout
+        parts = list(vectors.split([size for size in layout if size], dim=1))
+        present = torch.stack([part.any(dim=1) for part in parts], dim=1)
+        if self.scale is not None:
+            parts[1] = self.scale(parts[1], present[:, 1:2])
+        return parts, present
 
     @torch.no_grad()
     def admit(self, start: int, text_vectors: Tensor) -> None:
@@ -210,6 +241,47 @@ class SharedModel(nn.Module):
             copy.id_embedding.weight[: self.capacity] = old[: self.capacity]
             copy.id_embedding.weight[capacity:] = old[self.capacity :]
         return copy
+
+
+class Standard(nn.Module):
+    """Middle and spread of pictures' vectors, so that a picture says how it differs from others.
+
+    Args:
+        width: V.
+
+    >>> standard, pictures = Standard(2), torch.tensor([[9.0, 0.1], [9.0, 0.3], [11.0, 0.1], [11.0, 0.3], [0.0, 0.0]])
+    >>> standard.look_at(pictures)
+    >>> found = standard(pictures, pictures.any(dim=1, keepdim=True))
+    >>> bool(found[1] @ found[1] > 0.5 > found[0] @ found[3]), found[4].tolist()
+    (True, [0.0, 0.0])
+    """
+
+    middle: Tensor
+    spread: Tensor
+    seen: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("middle", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def look_at(self, pictures: Tensor) -> None:
+        """Take the measure of these pictures, [n, V], zeros for none, if they are many more than those seen before."""
+        there = pictures[pictures.any(dim=1)].double()
+        if not len(there) or self.seen >= _PICTURES_ENOUGH or len(there) < 2 * self.seen:
+            return
+        self.seen.fill_(len(there))
+        if len(there) == 1:  # the only picture of a shop has nothing to differ from
+            there = torch.cat([there, -there])
+        spread = there.std(dim=0, correction=0)
+        self.middle.copy_(there.mean(dim=0))
+        self.spread.copy_(spread.clamp(min=_LEAST_SPREAD + _LEAST_SHARE * float(spread.mean())))
+
+    def forward(self, pictures: Tensor, present: Tensor) -> Tensor:
+        """Return pictures [n, V] at a length around 1, zeros where one is not `present`, bool [n, 1]."""
+        steps = ((pictures - self.middle) / self.spread).clamp(-_FAR, _FAR)
+        return torch.where(present, steps / math.sqrt(steps.shape[1]), 0.0)
 
 
 def capacity_for(config: ModelConfig, items: int) -> int:

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
+_INSERT = "INSERT OR IGNORE INTO vectors VALUES (?, ?)"
+_REPLACE = "INSERT OR REPLACE INTO vectors VALUES (?, ?)"
 CHUNK = 500  # keys in one statement, and vectors in one transaction
 
 
@@ -37,11 +39,11 @@ class VectorCache:
                 known |= {key: np.frombuffer(vector, dtype="<f4").astype(np.float32) for key, vector in rows}
         return known
 
-    def store(self, vectors: Mapping[bytes, Floats]) -> None:
-        """Remember vectors; one that is known already stays."""
+    def store(self, vectors: Mapping[bytes, Floats], *, anew: bool = False) -> None:
+        """Remember vectors; one that is known already stays, unless `anew` says that it has changed."""
         rows = [(key, vector.astype("<f4").tobytes()) for key, vector in vectors.items()]
         with closing(self._connect()) as connection, connection:
-            connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
+            connection.executemany(_REPLACE if anew else _INSERT, rows)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=60)

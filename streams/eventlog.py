@@ -2,16 +2,20 @@
 
 A log has the columns `user_id`, `item_id`, `event_type` and `event_time`, and any other field of a clickstream event;
 columns that the wire does not know go to `context` (for a catalogue: to `attributes`). What cannot be read is counted,
-with the first reasons kept; it never ends the reading. A file that lacks a required column does.
+with the first reasons kept; it never ends the reading. A file that lacks a required column does, and so does a CSV file
+that is not in the encoding that it is said to be in; without being told, CSV is read as UTF-8, and what is not becomes
+U+FFFD.
 """
 
+import contextlib
 import csv
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TextIO, TypeVar
 
 import msgspec
 import numpy as np
@@ -62,9 +66,11 @@ class LogFile(Generic[Entry]):
         convert: Makes an entry of a row and its number in the file; raises ValueError with the reason where it cannot.
         limit: Most rows to read; None for all.
         chunk_rows: Rows read at once, which bounds memory.
+        encoding: Of a CSV file, such as gb18030; the other formats say it themselves.
 
     Raises:
-        LogFileError: No such file, an unknown ending, or a required column is missing.
+        LogFileError: No such file, an unknown ending, a required column is missing, or, while reading too, bytes that
+            the encoding does not know.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class LogFile(Generic[Entry]):
         convert: Callable[[Row, int], Entry],
         limit: int | None = None,
         chunk_rows: int = CHUNK_ROWS,
+        encoding: str | None = None,
     ) -> None:
         self.path = path
         self.unreadable = 0
@@ -84,11 +91,16 @@ class LogFile(Generic[Entry]):
         self._chunk_rows = chunk_rows
         if not path.is_file():
             raise LogFileError(path, found="no such file", expected="a file of events or items")
-        readers = {".parquet": _parquet, ".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines}
+        readers: dict[str, Callable[[Path, int], Iterator[list[Row]]]] = {
+            ".parquet": _parquet,
+            ".csv": partial(_csv, encoding=encoding),
+            ".jsonl": _json_lines,
+            ".ndjson": _json_lines,
+        }
         if path.suffix.lower() not in readers:
             raise LogFileError(path, found=f"ending {path.suffix!r}", expected=" or ".join(readers))
         self._read = readers[path.suffix.lower()]
-        columns = _columns(path)
+        columns = _columns(path, encoding)
         if missing := [name for name in required if columns and name not in columns]:
             raise LogFileError(path, found=f"columns {sorted(columns)}", expected=f"also {', '.join(missing)}")
 
@@ -127,14 +139,23 @@ class LogFile(Generic[Entry]):
                 return
 
 
-def event_log(path: Path, *, limit: int | None = None, chunk_rows: int = CHUNK_ROWS) -> LogFile[LoggedEvent]:
+def event_log(
+    path: Path, *, limit: int | None = None, chunk_rows: int = CHUNK_ROWS, encoding: str | None = None
+) -> LogFile[LoggedEvent]:
     """The log at `path`; see `LogFile`."""
-    return LogFile(path, required=REQUIRED_EVENT_COLUMNS, convert=event_of, limit=limit, chunk_rows=chunk_rows)
+    return LogFile(
+        path,
+        required=REQUIRED_EVENT_COLUMNS,
+        convert=event_of,
+        limit=limit,
+        chunk_rows=chunk_rows,
+        encoding=encoding,
+    )
 
 
-def catalog_file(path: Path, *, chunk_rows: int = CHUNK_ROWS) -> LogFile[CatalogItem]:
+def catalog_file(path: Path, *, chunk_rows: int = CHUNK_ROWS, encoding: str | None = None) -> LogFile[CatalogItem]:
     """The catalogue at `path`; see `LogFile`."""
-    return LogFile(path, required=REQUIRED_ITEM_COLUMNS, convert=item_of, chunk_rows=chunk_rows)
+    return LogFile(path, required=REQUIRED_ITEM_COLUMNS, convert=item_of, chunk_rows=chunk_rows, encoding=encoding)
 
 
 def event_of(row: Mapping[str, Any], number: int) -> LoggedEvent:
@@ -264,7 +285,7 @@ def _number(name: str, value: Any) -> float:
         raise ValueError(message) from None
 
 
-def _columns(path: Path) -> set[str]:
+def _columns(path: Path, encoding: str | None) -> set[str]:
     """Names in the header; empty for JSON lines, where every line says it again."""
     if path.suffix.lower() == ".parquet":
         try:
@@ -272,7 +293,7 @@ def _columns(path: Path) -> set[str]:
         except pa.ArrowInvalid as error:
             raise LogFileError(path, found=str(error), expected="Parquet") from error
     if path.suffix.lower() == ".csv":
-        with path.open(newline="", encoding="utf-8-sig") as lines:
+        with _csv_lines(path, encoding) as lines:
             return set(next(csv.reader(lines), []))
     return set()
 
@@ -294,8 +315,24 @@ def _python_values(column: pa.Array) -> list[Any]:
     return column.to_pylist()  # type: ignore[no-any-return]
 
 
-def _csv(path: Path, chunk_rows: int) -> Iterator[list[Row]]:
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
+@contextlib.contextmanager
+def _csv_lines(path: Path, encoding: str | None) -> Iterator[TextIO]:
+    """Open a CSV file; what is not in the encoding that was asked for is an error, in UTF-8 by default U+FFFD."""
+    errors = "replace" if encoding is None else "strict"
+    try:
+        lines = path.open(newline="", encoding=encoding or "utf-8-sig", errors=errors)
+    except LookupError as error:
+        raise LogFileError(path, found=str(error), expected="an encoding such as utf-8 or gb18030") from error
+    try:
+        with lines:
+            yield lines
+    except UnicodeDecodeError as error:
+        found = f"bytes {error.object[error.start : error.end].hex(' ')}, which are not {encoding}"
+        raise LogFileError(path, found=found, expected=f"a file in {encoding}, or another --encoding") from error
+
+
+def _csv(path: Path, chunk_rows: int, encoding: str | None) -> Iterator[list[Row]]:
+    with _csv_lines(path, encoding) as lines:
         rows = ({name: value for name, value in row.items() if name and value} for row in csv.DictReader(lines))
         while chunk := list(islice(rows, chunk_rows)):
             yield chunk

@@ -218,6 +218,7 @@ class TaskExample(Wire, kw_only=True, frozen=True, gc=False):
     example_id: Id
     task: Id  # name of the task; whoever works on another leaves it alone
     fields: dict[str, str | float | None]  # what the task's declaration names: inputs, numbers, and the target if known
+    user_id: Id | None = None  # whose it is, so that `users.erasures` can have it forgotten
 
 
 class TaskPrediction(Wire, kw_only=True, frozen=True, gc=False):

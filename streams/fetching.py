@@ -28,6 +28,9 @@ REASSIGNMENT_POLL_S = 0.02
 GROUP_ERRORS = 5  # rebalances that fail in a row before the app gives up
 # librdkafka's mock broker refuses a follower whose SyncGroup request comes after the leader's; so the leader waits
 LEADER_PAUSE_S = 0.05
+# A stop waits this long for a rebalance under way, since leaving the group is only heard after it. Members who are slow
+# to join do not hold it up for longer: then Kafka is left to miss the heartbeats.
+LEAVE_S = 10.0
 MAX_OUTSTANDING = 2  # batches of one partition with an agent: one at work and, if it is full, one ready
 
 
@@ -105,6 +108,35 @@ class BatchingConsumerThread(AIOKafkaConsumerThread):
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
             **self.consumer.connection.security(),
         )
+
+    def close(self) -> None:
+        """Nothing: `on_thread_stop` closes the consumer.
+
+        Faust calls this when a rebalance meets an app that is stopping, and would close the client from the app's event
+        loop. That fails half-way: its connections stay open, and the group waits until the session times out.
+        """
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group and close the connections."""
+        if self._consumer is not None:
+            await self._let_rebalance_end(self._consumer._coordinator, self._consumer._subscription)  # noqa: SLF001
+        await super().on_thread_stop()
+
+    async def _let_rebalance_end(self, coordinator: Any, subscriptions: Any) -> None:
+        """Wait for it, unless nothing was subscribed to or no broker is there to end it."""
+        deadline = monotonic() + LEAVE_S
+        while (
+            subscriptions.subscription is not None
+            and subscriptions.reassignment_in_progress
+            and coordinator.coordinator_id is not None
+        ):
+            if monotonic() >= deadline:
+                self.log.warning("Stopping in mid-rebalance: Kafka frees the partitions when the session times out")
+                coordinator._coordination_task.cancel()  # noqa: SLF001 - `stop` would wait for it, however long
+                await asyncio.wait([coordinator._coordination_task])  # noqa: SLF001
+                coordinator.reset_generation()  # nothing to leave: the request would wait behind the one to join
+                return
+            await asyncio.sleep(REASSIGNMENT_POLL_S)
 
     # Positions: whatever moves them starts new runs
 

@@ -10,8 +10,6 @@ that the state no longer holds. So after a kill at any moment, each interaction 
 
 import asyncio
 import contextlib
-import os
-import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,9 +19,7 @@ import structlog
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from learners.errors import LearnerError
-from learners.items.catalog import Catalog
-from learners.items.encoder import Encoder
-from learners.items.text_vectors import TextVectors
+from learners.items.shelf import Describers
 from learners.learner import Learner, LearnerConfig
 from learners.releases.registry import Registry
 from learners.releases.release import LoadedRelease, load_release
@@ -33,7 +29,7 @@ from streams.health import HealthServer, Watchdog
 from streams.learning.announcements import Announcer
 from streams.learning.checkpoint import Checkpoints
 from streams.learning.config import LearnerProcessConfig
-from streams.learning.encoding import Encoding
+from streams.learning.describing import Describing
 from streams.learning.feeds import Feed, first_offsets, live_keys
 from streams.learning.findings import Findings
 from streams.learning.growing import Growing
@@ -49,6 +45,7 @@ from streams.learning.rounds import Rounds
 from streams.learning.study import Study
 from streams.learning.threads import Threads
 from streams.reader import Partition
+from streams.stopping import run_until_stopped
 from streams.topics import (
     CATALOG_ITEMS,
     DRIFT_METRICS,
@@ -60,7 +57,6 @@ from streams.topics import (
 
 log = structlog.get_logger(__name__)
 
-STOP_DEADLINE_S = 45.0
 LOOK_EVERY_S = 1.0
 PIECE = 256  # interactions between two looks at what is due
 
@@ -71,7 +67,7 @@ async def run_learner(
     postgres_url: str,
     data_dir: Path,
     learner: LearnerConfig,
-    encoder: Encoder,
+    describers: Describers,
     seed: int = 0,
     config: LearnerProcessConfig | None = None,
     keeping: Keeping | None = None,
@@ -87,7 +83,7 @@ async def run_learner(
         postgres_url: Where releases and rounds are recorded, and the lock that keeps learners single.
         data_dir: Holds `models/`, `checkpoints/` and `rounds/`; must outlive the process.
         learner: What and how to learn.
-        encoder: Of items' texts; its width is `learner.model.text_width`.
+        describers: Of items; their layout is `learner.model.layout`.
         seed: Of every random choice of a learner that starts from nothing.
         config: Intervals and patience.
         keeping: Keeps knowledge that outlives the models; None: nobody does.
@@ -106,7 +102,7 @@ async def run_learner(
         postgres_url=postgres_url,
         data_dir=data_dir,
         learner=learner,
-        encoder=encoder,
+        describers=describers,
         seed=seed,
         config=config or LearnerProcessConfig(),
         keeping=keeping or Keeping(),
@@ -120,18 +116,7 @@ async def run_learner(
         registry=registry,
         port_file=port_file,
     )
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, process.stopping.set)
-    await health.start()
-    try:
-        await process.run()
-    finally:
-        deadline = loop.call_later(STOP_DEADLINE_S, os._exit, 1)  # whatever hangs, the checkpoint knows how far we were
-        await health.stop()
-        await process.close()
-        deadline.cancel()
-    return 0
+    return await run_until_stopped(process, health)
 
 
 class LearnerProcess:
@@ -144,7 +129,7 @@ class LearnerProcess:
         postgres_url: str,
         data_dir: Path,
         learner: LearnerConfig,
-        encoder: Encoder,
+        describers: Describers,
         seed: int,
         config: LearnerProcessConfig,
         keeping: Keeping,
@@ -161,8 +146,7 @@ class LearnerProcess:
         self._checkpoints = Checkpoints(data_dir / "checkpoints")
         self._inbox = Inbox()
         self._announcer = Announcer(connection=connection)
-        self._text_vectors = TextVectors(encoder)
-        self._encoding = Encoding(encoder, encoded=self._describe)
+        self._describing = Describing(describers, encoded=self._describe, patience_s=config.picture_patience_s)
         self._lifecycle = Lifecycle(
             threads=self._threads,
             rounds=Rounds(
@@ -200,8 +184,8 @@ class LearnerProcess:
             async with asyncio.TaskGroup() as self._tasks:
                 background = [
                     self._tasks.create_task(self._announcer.run(), name="announcer"),
-                    self._tasks.create_task(self._encoding.run(), name="encoding"),
                     self._tasks.create_task(self._look_around(), name="look around"),
+                    *self._describing.begin(self._tasks),
                 ]
                 await self._main()
                 for task in (*background, *self._reading):
@@ -247,7 +231,7 @@ class LearnerProcess:
             await self._hand_on(piece, found)
             self.progress.note(found, sequence=self._lifecycle.sequence, pending=self._lifecycle.pending)
             self.progress.processed += piece is not None
-            self._encoding.add(found.texts)
+            self._describing.add(found)
             await self._announcer.put(QUALITY_METRICS, found.metric_records)
             await self._announcer.put(DRIFT_METRICS, found.drift_records)
             await self._see_to(found)
@@ -273,7 +257,7 @@ class LearnerProcess:
             await self._lifecycle.roll_back(found.roll_back)
         elif await self._lifecycle.settle():
             await self._publish_updates()
-        elif found.trigger is not None and self._lifecycle.pending is None and self._encoding.idle.is_set():
+        elif found.trigger is not None and self._lifecycle.pending is None and self._describing.settled():
             await self._lifecycle.begin(found.trigger)
         elif now - self._followed_at >= config.registry_interval_s:
             await self._lifecycle.follow()
@@ -294,7 +278,7 @@ class LearnerProcess:
 
     def _create(self) -> Study:
         """Load the newest checkpoint, or begin with nothing."""
-        learner = Learner(catalog=Catalog(), config=self._learner_config, seed=self._seed)
+        learner = Learner(catalog=self._describing.catalogue(), config=self._learner_config, seed=self._seed)
         position = Position(lineage=uuid4().hex[:12], cluster_id="")
         if (found := self._checkpoints.newest()) is not None:
             state, position = found
@@ -303,7 +287,7 @@ class LearnerProcess:
         return Study(
             learner=learner,
             tracker=Tracker(position),
-            text_vectors=self._text_vectors,
+            rows=self._describing.rows,
             clock_ms=lambda: time.time_ns() // 1_000_000,
         )
 
@@ -334,7 +318,8 @@ class LearnerProcess:
             await self._take(await self._inbox.take(wait_s=0.05))
         if self._study.learner.ranker.model_version:
             self.progress.waits_for = "the text encoder"  # a release scores new items by their texts, as it did before
-            await self._encoding.idle.wait()
+            await self._describing.idle()
+        self._study.caught_up = True
 
     async def _publish_everything(self) -> None:
         """Give workers a whole copy of what experts know, and take back what an earlier learner left."""
@@ -382,4 +367,5 @@ class LearnerProcess:
             progress.knowledge, progress.start = self._keeping.counts, lifecycle.start
             progress.announcements_waiting = self._announcer.waiting
             progress.round_steps = lifecycle.steps
+            progress.pictures = self._describing.pictures
             progress.gauge()

@@ -110,7 +110,7 @@ class Recommender:
             try:
                 update = _decode_update(value)
                 if update.expert == ITEM_VECTORS:
-                    self._ranker.describe(update.key, decode_item_vector(update.payload))
+                    self._ranker.describe(update.key, *decode_item_vector(update.payload))
                 elif not self._ranker.apply(ExpertPayload(update.expert, update.key, bytes(update.payload))):
                     unknown += 1
             except (msgspec.MsgspecError, ValueError) as exc:

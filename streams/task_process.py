@@ -1,29 +1,29 @@
-"""The process of one task: examples in, predictions out, a round whenever enough labels came (`alluvium task-worker`).
+"""The process of tasks: examples in, predictions out, a round whenever enough labels came (`alluvium task-worker`).
 
     tasks.examples -> validate -> predict, then judge -> tasks.predictions, quality.metrics
                    -> enough labels -> a round: replay, a copy trained, the gate -> what serves, and the knowledge store
 
-A checkpoint holds the learner, what waits for a round and the offsets, and is written only after Kafka has acknowledged
-all that was said. After a kill at any moment each example is in the state exactly once, and what is said again has the
-same ids.
+Several tasks learn jointly: one reading, one round, one checkpoint for all. A checkpoint holds the learner, what waits
+for a round and the offsets, and is written only after Kafka has acknowledged all that was said. After a kill at any
+moment each example is in the state exactly once, and what is said again has the same ids. Everybody who asked to be
+forgotten (`users.erasures`, read whole) is known before the first example.
 """
 
 import asyncio
 import contextlib
 import fcntl
-import os
-import signal
+import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from learners.tasks.learner import TaskLearner
+from learners.tasks.sharing import ENCODER, check_shared
 from learners.tasks.task import Task
 from streams.batches import RecordBatch, pieces
 from streams.clients import KafkaConnection, cluster_id
@@ -35,15 +35,18 @@ from streams.learning.feeds import Feed, first_offsets
 from streams.learning.inbox import Inbox
 from streams.learning.position import Position, Tracker
 from streams.publisher import Outgoing, Publisher
+from streams.reader import Partition
+from streams.stopping import run_until_stopped
 from streams.tasks.errors import TaskBusyError
-from streams.tasks.study import Found, Learn, TaskStudy
+from streams.tasks.study import Found, Learn, TaskStudy, beginner
 from streams.threads import DedicatedThread
-from streams.topics import TASKS_EXAMPLES
+from streams.topics import TASKS_EXAMPLES, USERS_ERASURES
 
 log = structlog.get_logger(__name__)
 
-STOP_DEADLINE_S = 45.0
 PIECE = 256  # examples between two looks at what is due
+_TO_DO = "remove the folder: the task learns with others now, and whoever is erased is not erased from there"
+_MOST_BYTES = 200  # of the name of a folder; file systems take 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,7 @@ class TaskWorkerConfig:
     """How a task's process runs.
 
     Args:
-        round_examples: Labelled examples that make a round; at least 4.
+        round_examples: Labelled examples that make a round, of several tasks together; at least 4.
         checkpoint_interval_s: Between two checkpoints; above 0.
         give_up_after_s: How long Kafka may refuse what is published before the process ends.
         stall_s: Without progress for so long, though examples wait, `/healthz` says 503 ...
@@ -68,8 +71,9 @@ class TaskWorkerConfig:
 async def run_task_worker(
     *,
     connection: KafkaConnection,
-    task: Task,
+    tasks: Sequence[Task],
     data_dir: Path,
+    share: str = ENCODER,
     seed: int = 0,
     config: TaskWorkerConfig | None = None,
     learn: Learn | None = None,
@@ -82,23 +86,31 @@ async def run_task_worker(
 
     Args:
         connection: Where Kafka is.
-        task: The declaration.
-        data_dir: Holds `tasks/KIND/NAME/`; must outlive the process.
+        tasks: The declaration, or several that learn jointly; their order does not matter.
+        data_dir: Holds `tasks/KIND/NAME/`, of several `tasks/joint/NAME,NAME/`; must outlive the process.
+        share: What several share, as in `JointLearner`.
         seed: Of every random choice.
         config: Sizes, intervals and patience.
-        learn: Runs a round; None: the learner's own. Where knowledge is kept and reused, that is done in here.
+        learn: Runs a round; None: the learner does. Where knowledge is kept and reused, that is done in here.
         http_host: Address of `/healthz`, `/metrics` and `/progress`.
         http_port: Its port; 0 takes any free one.
         port_file: Receives the chosen port.
         registry: Of Prometheus.
 
     Raises:
-        TaskBusyError: If another worker holds the task's folder.
-        TaskChangedError: If the checkpoint was learned under another declaration.
+        InvalidTaskError: If the tasks cannot be learned jointly.
+        TaskBusyError: If another worker holds a task's folder.
+        TaskChangedError: If the checkpoint was learned under other declarations, or with another `share`.
         KafkaUnavailableError: If Kafka does not answer at start, or stays away.
     """
     process = TaskProcess(
-        connection=connection, task=task, data_dir=data_dir, seed=seed, config=config or TaskWorkerConfig(), learn=learn
+        connection=connection,
+        tasks=tasks,
+        data_dir=data_dir,
+        share=share,
+        seed=seed,
+        config=config or TaskWorkerConfig(),
+        learn=learn,
     )
     health = HealthServer(
         http_host,
@@ -109,18 +121,7 @@ async def run_task_worker(
         registry=registry,
         port_file=port_file,
     )
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, process.stopping.set)
-    await health.start()
-    try:
-        await process.run()
-    finally:
-        deadline = loop.call_later(STOP_DEADLINE_S, os._exit, 1)  # whatever hangs, the checkpoint knows how far we were
-        await health.stop()
-        await process.close()
-        deadline.cancel()
-    return 0
+    return await run_until_stopped(process, health)
 
 
 class TaskProcess:
@@ -130,26 +131,30 @@ class TaskProcess:
         self,
         *,
         connection: KafkaConnection,
-        task: Task,
+        tasks: Sequence[Task],
         data_dir: Path,
         seed: int,
         config: TaskWorkerConfig,
+        share: str = ENCODER,
         learn: Learn | None = None,
     ) -> None:
+        check_shared(tasks, share)
         self.stopping = asyncio.Event()
         self.waits_for: str | None = "the checkpoint"
         self.processed = 0
-        self._connection, self._task, self._seed, self._config = connection, task, seed, config
+        self._connection, self._seed, self._config = connection, seed, config
+        self._tasks, self._share = sorted(tasks, key=lambda task: task.name), share
         self._learn = learn
-        self._root = data_dir / "tasks" / task.kind / task.name
+        self._data_dir = data_dir
         self._inbox = Inbox()
         self._thread = DedicatedThread("task")
         self._publisher: Publisher | None = None
         self._feed: Feed | None = None
+        self._reading: list[asyncio.Task[None]] = []
         self._study: TaskStudy
         self._tracker: Tracker
         self._checkpoints: Checkpoints
-        self._lock: Any = None
+        self._locks: list[IO[str]] = []
         self._saved, self._checkpointed_at = -1, time.monotonic()
 
     def watchdog(self) -> Watchdog:
@@ -170,53 +175,67 @@ class TaskProcess:
         """What `/progress` says."""
         if self.waits_for is not None:
             return {"waits_for": self.waits_for}
-        study = self._study
-        return {
-            "task": self._task.key,
-            "version": study.learner.version,
-            "waiting": len(study.waiting),
-            "lag": self.lag,
-            "counts": dict(study.counts),
-        }
+        return {**self._study.describe(), "lag": self.lag, "counts": dict(self._study.counts)}
 
     async def run(self) -> None:
         """Answer until `stopping` is set, then write a last checkpoint."""
-        self._take_lock()
+        self._take_locks()
+        self._warn_of_left_over()
         await self._thread.run(self._open)
         if self._tracker.follow(await cluster_id(self._connection)):
-            log.info("cluster_new", task=self._task.key)
+            log.info("cluster_new", tasks=[task.key for task in self._tasks])
+            await self._thread.run(self._study.leave_log)
         known = self._tracker.offsets.get(TASKS_EXAMPLES, {})
         start = await first_offsets(self._connection, TASKS_EXAMPLES, known)
-        self._feed = Feed(connection=self._connection, topics=[TASKS_EXAMPLES], inbox=self._inbox, start=start)
-        reading = asyncio.create_task(self._feed.run(), name=f"reading {TASKS_EXAMPLES}")
         try:
+            self.waits_for = "the erasures"  # who is forgotten must be known before the first example
+            erasures = self._read(USERS_ERASURES)
+            while not (erasures.caught_up.is_set() or self.stopping.is_set()):
+                await self._look()
+            self._feed = self._read(TASKS_EXAMPLES, start=start)
             await self._checkpoint()
             self.waits_for = None
             while not self.stopping.is_set():
-                await self._take(await self._inbox.take(wait_s=0.1))
-                if reading.done():
-                    reading.result()
+                await self._look()
             await self._checkpoint()
         finally:
-            reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reading
+            for task in self._reading:
+                task.cancel()
+            if self._reading:
+                await asyncio.wait(self._reading)
 
     async def close(self) -> None:
         """Close connections, let go of the folder, end the thread."""
         await self._drop_publisher()
         self._thread.stop()
-        if self._lock is not None:
-            self._lock.close()
+        for lock in self._locks:
+            lock.close()
+
+    def _read(self, topic: str, *, start: Mapping[Partition, int] | None = None) -> Feed:
+        feed = Feed(connection=self._connection, topics=[topic], inbox=self._inbox, start=start)
+        self._reading.append(asyncio.create_task(feed.run(), name=f"reading {topic}"))
+        return feed
+
+    async def _look(self) -> None:
+        """Take what has come, if something has, and end where reading has ended."""
+        await self._take(await self._inbox.take(wait_s=0.1))
+        for task in self._reading:
+            if task.done():
+                task.result()
 
     async def _take(self, batch: RecordBatch | None) -> None:
         for piece in pieces(batch, PIECE) if batch is not None else []:
+            if piece.topic == USERS_ERASURES:
+                await self._thread.run(self._study.take_erasures, piece)
+                self.processed += 1
+                continue
             found: Found = await self._thread.run(self._study.take, piece)
             await self._publish(found.records)
             self._tracker.advance(piece.topic, piece.partition, piece.next_offset)
             self.processed += 1
-            for outcome in found.rounds:
-                log.info("task_round", task=self._task.key, released=outcome.released, reason=outcome.reason)
+            for outcomes in found.rounds:
+                for name, outcome in outcomes.items():
+                    log.info("task_round", task=name, released=outcome.released, reason=outcome.reason)
         due = time.monotonic() - self._checkpointed_at >= self._config.checkpoint_interval_s
         if due and self.processed != self._saved:
             await self._checkpoint()
@@ -255,21 +274,54 @@ class TaskProcess:
 
     def _open(self) -> None:
         """Load the newest checkpoint, or begin with nothing."""
-        self._checkpoints = Checkpoints(self._root / "checkpoints")
+        self._checkpoints = Checkpoints(self._root() / "checkpoints")
         newest = self._checkpoints.newest()
         if newest is None:
             self._tracker = Tracker(Position(lineage=uuid4().hex[:12], cluster_id=""))
-            learner = TaskLearner(self._task, seed=self._seed)
-            self._study = TaskStudy(learner, round_examples=self._config.round_examples, learn=self._learn)
+            learner = beginner(self._tasks, share=self._share, seed=self._seed)
+            self._study = TaskStudy(
+                learner,
+                round_examples=self._config.round_examples,
+                learn=self._learn,
+                erasures=self._tracker.erasures,
+            )
             return
         folder, position = newest
         self._tracker = Tracker(position)
-        self._study = TaskStudy.load(folder, self._task, round_examples=self._config.round_examples, learn=self._learn)
+        self._study = TaskStudy.load(
+            folder,
+            self._tasks,
+            share=self._share,
+            round_examples=self._config.round_examples,
+            learn=self._learn,
+            erasures=self._tracker.erasures,
+        )
 
-    def _take_lock(self) -> None:
-        self._root.mkdir(parents=True, exist_ok=True)
-        self._lock = (self._root / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise TaskBusyError(path=self._root) from error
+    def _root(self) -> Path:
+        """Where the state is: in the task's own folder, of several in one that is theirs together."""
+        if len(self._tasks) == 1:
+            return self._folder_of(self._tasks[0])
+        name = ",".join(task.name for task in self._tasks)
+        if len(name.encode()) > _MOST_BYTES:
+            name = hashlib.sha256(name.encode()).hexdigest()[:32]
+        return self._data_dir / "tasks" / "joint" / name
+
+    def _folder_of(self, task: Task) -> Path:
+        return self._data_dir / "tasks" / task.kind / task.name
+
+    def _warn_of_left_over(self) -> None:
+        """Name checkpoints that a task kept when it learned alone: what is erased from now on stays in them."""
+        for task in self._tasks if len(self._tasks) > 1 else []:
+            folder = self._folder_of(task) / "checkpoints"
+            if folder.is_dir() and any(folder.iterdir()):
+                log.warning("checkpoints_left_over", task=task.key, folder=str(folder), to_do=_TO_DO)
+
+    def _take_locks(self) -> None:
+        """Lock every task, so that none is answered twice, alone or with whichever others."""
+        for folder in map(self._folder_of, self._tasks):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._locks.append((folder / "lock").open("w"))
+            try:
+                fcntl.flock(self._locks[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise TaskBusyError(path=folder) from error

@@ -16,7 +16,11 @@ from typing import Any
 
 import torch
 
+from learners.items.attributes import AttributeEncoder
 from learners.items.encoder import HashEncoder
+from learners.items.image import PictureVectors, StatisticsEncoder
+from learners.items.picture import PictureSource
+from learners.items.shelf import Describers
 from learners.knowledge.accumulation import Accumulation
 from learners.knowledge.artifacts import ArtifactStore
 from learners.knowledge.collection import CollectionConfig
@@ -59,7 +63,16 @@ def learner_config(options: dict[str, Any]) -> LearnerConfig:
     """Everything small."""
     return LearnerConfig(
         trigger=TriggerConfig(interactions=options.get("round_interactions", 10**9), on_drift=False),
-        model=ModelConfig(width=8, layers=1, heads=1, history_length=8, text_width=TEXT_WIDTH, spare_rows=16),
+        model=ModelConfig(
+            width=8,
+            layers=1,
+            heads=1,
+            history_length=8,
+            text_width=TEXT_WIDTH,
+            spare_rows=16,
+            image_width=StatisticsEncoder.width if "pictures" in options else 0,
+            attribute_width=TEXT_WIDTH if "pictures" in options else 0,
+        ),
         training=RoundConfig(
             first_epochs=options.get("first_epochs", options.get("epochs", 1)),
             epochs=options.get("epochs", 1),
@@ -87,6 +100,14 @@ def keeping(options: dict[str, Any]) -> Keeping:
     )
     reuse = DonorSource(store=accumulation.store, encoder="hash")
     return Keeping(accumulation=accumulation, graph=graph, reuse=reuse)
+
+
+def pictures(options: dict[str, Any]) -> PictureVectors | None:
+    """Pictures below a folder, if the test has one."""
+    if "pictures" not in options:
+        return None
+    source = PictureSource(folder=Path(options["pictures"]))
+    return PictureVectors(StatisticsEncoder(), source=source, cache=Path(options["data_dir"]) / "pictures.sqlite")
 
 
 def kill_at(moment: str, *, times: int) -> None:
@@ -135,7 +156,11 @@ def main(options: dict[str, Any]) -> int:
             postgres_url=options["postgres_url"],
             data_dir=data_dir,
             learner=learner_config(options),
-            encoder=HashEncoder(width=TEXT_WIDTH),
+            describers=Describers(
+                texts=HashEncoder(width=TEXT_WIDTH),
+                pictures=pictures(options),
+                attributes=AttributeEncoder(width=TEXT_WIDTH) if "pictures" in options else None,
+            ),
             config=LearnerProcessConfig(
                 checkpoint_interval_s=options.get("checkpoint_interval_s", 0.5),
                 lock_wait_s=options.get("lock_wait_s", 10.0),

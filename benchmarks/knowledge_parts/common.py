@@ -33,8 +33,9 @@ FULL = Setting(
         first_batch_rows=128,
         first_epochs=4,
         first_learning_rate=4e-3,
-        full_softmax_items=1_000,
-        sampled_negatives=1_024,
+        first_full_softmax_items=1_000,
+        first_sampled_negatives=1_024,
+        sampling="uniform",
         device="cpu",
     ),
 )

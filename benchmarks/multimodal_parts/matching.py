@@ -29,16 +29,19 @@ class MatchConfig:
         dropout: Share of the numbers of a description left out.
         batch: Photos in a step, and as many scenes.
         alone: Weight of the loss of products of which one description only is shown.
+        unseen_negatives: Whether a photo is pushed away from products of which no photo is learned from, too. That is
+            right where they are never asked about, and hides them where they are.
     """
 
     width: int = 128
     components: int = 192
-    steps: int = 150
+    steps: int = 300
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     dropout: float = 0.3
     batch: int = 96
     alone: float = 0.5
+    unseen_negatives: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,23 +117,24 @@ class Matcher:
         self.sharpness = torch.nn.Parameter(torch.tensor(2.5))
         self._learn()
 
-    @torch.no_grad()
     def ranks(self, photos: Indexes, *, names: Sequence[str] | None = None) -> npt.NDArray[np.int64]:
-        """Return how many products come before the right one, [n].
+        """Return how many products come before the right one, [n]; `names` as in `scores`."""
+        return places(self.scores(photos, names=names), self._material.shown[photos])
+
+    @torch.no_grad()
+    def scores(self, photos: Indexes, *, names: Sequence[str] | None = None) -> Tensor:
+        """Return how near each photo is to each product, [n, N]; of products the studio's picture and scenes are seen.
 
         Args:
             photos: Which.
             names: Descriptions of products to use, if not all that it learned with.
         """
         self.fusion.eval()
-        chosen = tuple(names or self.names)
-        pictures = (self._material.studio, self._material.scenes.mean(dim=1))
-        seen = [self._products(picture, [chosen])[0] for picture in pictures]
-        products = F.normalize(torch.stack(seen).sum(dim=0), dim=-1)
-        scores = self.fusion({IMAGE: self._material.photos[photos]}) @ products.T
-        right = scores.gather(1, self._material.shown[photos][:, None])
-        ranks: npt.NDArray[np.int64] = (scores > right).sum(dim=1).numpy()
-        return ranks
+        material, chosen = self._material, tuple(names or self.names)
+        pictures = (material.studio, material.scenes.mean(dim=1))
+        products = torch.stack([self._products(picture, [chosen])[0] for picture in pictures]).mean(dim=0)
+        scores: Tensor = self.fusion({IMAGE: material.photos[photos]}) @ F.normalize(products, dim=-1).T
+        return scores
 
     def _learn(self) -> None:
         config, material = self.config, self._material
@@ -138,6 +142,9 @@ class Matcher:
         optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps)
         number, scenes = material.scenes.shape[:2]
+        hidden = torch.zeros(2 * config.batch, number, dtype=torch.bool)
+        if not config.unseen_negatives:
+            hidden[: config.batch] = torch.bincount(material.shown[self._train], minlength=number) == 0
         self.fusion.train()
         for step in range(config.steps):
             taken = self._train[torch.randint(len(self._train), (config.batch,))]
@@ -148,7 +155,10 @@ class Matcher:
             queries = self.fusion({IMAGE: views}) * self.sharpness.exp()
             picture = material.studio if step % 2 else some
             found = zip(self._products(picture, self._combinations), self._weights, strict=True)
-            losses = [weight * F.cross_entropy(queries @ products.T, shown) for products, weight in found]
+            losses = [
+                weight * F.cross_entropy((queries @ products.T).masked_fill(hidden, -torch.inf), shown)
+                for products, weight in found
+            ]
             loss = torch.stack(losses).sum()
             optimizer.zero_grad()
             loss.backward()
@@ -164,8 +174,25 @@ class Matcher:
         return [self.fusion.mix(values, present & names) for names in heard]
 
 
-def nearest_photo(material: Material, train: Indexes, photos: Indexes) -> npt.NDArray[np.bool_]:
-    """Return whether the nearest training photo shows the same product, [n]: what photos say without any catalogue."""
-    nearest = torch.cdist(material.photos[photos], material.photos[train]).argmin(dim=1)
-    right: npt.NDArray[np.bool_] = (material.shown[train][nearest] == material.shown[photos]).numpy()
-    return right
+def places(scores: Tensor, shown: Tensor) -> npt.NDArray[np.int64]:
+    """Return how many products come before the right one, [n], by scores [n, N] and the right ones [n].
+
+    >>> places(torch.tensor([[0.1, 0.3, 0.2]]), torch.tensor([2])).tolist()
+    [1]
+    """
+    right = scores.gather(1, shown[:, None])
+    before: npt.NDArray[np.int64] = (scores > right).sum(dim=1).numpy()
+    return before
+
+
+def likeness(material: Material, train: Indexes, photos: Indexes) -> Tensor:
+    """Return the cosine of each photo and the most alike training photo of each product, [n, N]; 0 where there is none.
+
+    What photos say without any catalogue.
+    """
+    known, asked = (F.normalize(material.photos[chosen], dim=-1) for chosen in (train, photos))
+    shown = material.shown[train].expand(len(photos), -1)
+    found = torch.full((len(photos), len(material.studio)), -1.0)
+    found = found.scatter_reduce(1, shown, asked @ known.T, "amax")
+    unknown = torch.bincount(material.shown[train], minlength=len(material.studio)) == 0
+    return found.masked_fill(unknown, 0.0)

@@ -11,20 +11,6 @@ Split = tuple[Indexes, Indexes]
 FOLDS = 5
 
 
-def new_products(shown: Indexes, *, seed: int) -> Iterator[Split]:
-    """Yield folds over products: of a tested product no photo was ever learned from.
-
-    >>> shown = np.repeat(np.arange(10), 2)
-    >>> splits = list(new_products(shown, seed=0))
-    >>> len(splits), any(set(shown[train]) & set(shown[test]) for train, test in splits)
-    (5, False)
-    """
-    order = np.random.default_rng(seed).permutation(np.unique(shown))
-    for fold in range(FOLDS):
-        tested = np.isin(shown, order[fold::FOLDS])
-        yield np.flatnonzero(~tested), np.flatnonzero(tested)
-
-
 def few_photos(shown: Indexes, *, each: int, seed: int) -> Iterator[Split]:
     """Yield one split: so many photos of each product teach, all others test.
 
@@ -51,3 +37,30 @@ def known_products(shown: Indexes, *, seed: int) -> Iterator[Split]:
         fold[photos] = (np.arange(len(photos)) + rng.integers(FOLDS)) % FOLDS
     for number in range(FOLDS):
         yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+
+
+def unseen_products(
+    shown: Indexes, photos: Indexes, products: Indexes, *, rng: np.random.Generator
+) -> tuple[Indexes, Indexes, Indexes]:
+    """Return photos to learn from, all photos of the products put aside, and about a fifth of those of the others.
+
+    Args:
+        shown: Product of each photo.
+        photos: Which may be used.
+        products: Those put aside.
+        rng: Chooses among the photos of the others; one at least of each is learned from.
+
+    >>> shown = np.repeat(np.arange(4), 5)
+    >>> train, unseen, seen = unseen_products(shown, np.arange(20), np.array([3]), rng=np.random.default_rng(0))
+    >>> len(train), unseen.tolist(), np.bincount(shown[seen]).tolist()
+    (12, [15, 16, 17, 18, 19], [1, 1, 1])
+    """
+    aside = np.isin(shown[photos], products)
+    unseen, others = photos[aside], photos[~aside]
+    seen: list[int] = []
+    for product in np.unique(shown[others]):
+        mixed = rng.permutation(others[shown[others] == product])
+        tested = int(len(mixed) / FOLDS + rng.random())  # a fifth on average, also of four photos
+        seen.extend(mixed[: min(tested, len(mixed) - 1)])
+    tests = np.sort(np.array(seen, np.int64))
+    return np.setdiff1d(others, tests), unseen, tests

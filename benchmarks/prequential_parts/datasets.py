@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.prequential_parts.log import DAY_MS, Log
-from infra.evaluation import ITEM_FIELDS, observations
+from infra.evaluation import observations
+from infra.shelf import read_items
 from learners.interactions import Observation, is_target
 from learners.items.catalog import Catalog
-from streams.eventlog import catalog_file, event_log
+from streams.eventlog import event_log
 
 LATENESS_MS = 3_600_000
 
@@ -34,11 +35,8 @@ class Dataset:
 
 def online_retail(folder: Path, limit: int | None) -> Dataset:
     """UCI Online Retail: purchases; people come back to what they bought. Returns are not predicted."""
-    log, shelf = (
-        event_log(folder / "online_retail" / "events.parquet", limit=limit),
-        catalog_file(folder / "online_retail" / "catalog.parquet"),
-    )
-    items = [{name: getattr(item, name) for name in ITEM_FIELDS} for chunk in shelf for item in chunk]
+    log = event_log(folder / "online_retail" / "events.parquet", limit=limit)
+    items = read_items([folder / "online_retail" / "catalog.parquet"])
     return assemble("online_retail", list(observations(log, allowed_lateness_ms=LATENESS_MS)), items, once=False)
 
 

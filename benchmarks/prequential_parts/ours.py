@@ -17,6 +17,7 @@ from benchmarks.prequential_parts.protocol import REFIT_EVERY_MS, Outcome, place
 from learners.disk import whole_directory
 from learners.evaluation.prequential import evaluate
 from learners.items.encoder import Encoder
+from learners.items.shelf import Describers, shelf_of
 from learners.learner_config import LearnerConfig
 from learners.quality.examiner import Seen
 from learners.quality.shadow import ShadowConfig
@@ -210,9 +211,10 @@ def slices(items: list[int], *, length: int) -> Iterator[tuple[list[int], int]]:
         start = end
 
 
-def _outcome(dataset: Dataset, clock: Clock, **given: Any) -> Outcome:
+def _outcome(dataset: Dataset, clock: Clock, *, encoder: Encoder, **given: Any) -> Outcome:
+    shelf = shelf_of(dataset.items, Describers(texts=encoder))
     ledger, started = Ledger(dataset.log), time.process_time()
-    report = evaluate(dataset.events, dataset.items, witness=ledger, run=clock, **given)
+    report = evaluate(dataset.events, shelf, witness=ledger, run=clock, **given)
     facts = {
         "rounds": clock.rounds,
         "steps": clock.steps,

@@ -148,6 +148,7 @@ def trainer(
         schedule="constant",
         full_softmax_items=0 if negatives else data.items,
         sampled_negatives=negatives or 1,
+        sampling="uniform",
     )
     return Trainer(
         model.to(device),

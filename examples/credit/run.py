@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 
 from examples.common import canvas, leave, options_of, show_table, spread
 from examples.credit.loans import NUMBERS, Loan, loans
-from examples.joint import learn_jointly, scores, tied
 from learners.tasks.backbones import StateCache
 from learners.tasks.examples import Example
+from learners.tasks.joint import JointLearner
 from learners.tasks.metrics import average_precision
 from learners.tasks.model import TaskModel
 from learners.tasks.task import Task
@@ -50,8 +50,11 @@ def main(arguments: list[str] | None = None) -> None:
         learn, judge = loans(count, seed=2 * seed), loans(count, seed=2 * seed + 1)
         cache = StateCache()
         for way in WAYS:
-            fraud, risk = tied(tasks_of(way, options), seed=seed, cache=cache)
-            learn_jointly([fraud, risk], learn, seed=seed)
+            learner = JointLearner(tasks_of(way, options), seed=seed, share="trunk", cache=cache)
+            outcomes = learner.learn(learn)
+            if refused := [outcome.reason for outcome in outcomes.values() if not outcome.released]:
+                raise SystemExit(f"{way}, seed {seed}: {refused[0]}")
+            fraud, risk = (each.model for each in learner.learners.values())
             found[way].append(figures(fraud, risk, judge))
     header = ("fraud loss", "PR-AUC", *(f"moved {size:g}" for size in ATTACKS), "chance > 0.5", "risk, RMSE")
     rows = [
@@ -85,7 +88,7 @@ def figures(fraud: TaskModel, risk: TaskModel, judge: Sequence[Loan]) -> dict[st
     """Return what two models reach on applications that nobody learned."""
     positive = np.array([loan["fraud"] == "fraud" for loan in judge])
     truth = np.array([loan["true_risk"] for loan in judge])
-    chances, guessed = scores(fraud, judge), scores(risk, judge)
+    chances, guessed = fraud.scores(checked(fraud, judge)), risk.scores(checked(risk, judge))
     threshold = np.quantile(chances[~positive, 1], 1 - FALSE_ALARMS)
     frauds = [loan for loan, is_one in zip(judge, positive, strict=True) if is_one]
     return {
@@ -97,6 +100,11 @@ def figures(fraud: TaskModel, risk: TaskModel, judge: Sequence[Loan]) -> dict[st
     }
 
 
+def checked(model: TaskModel, rows: Sequence[Loan]) -> list[Example]:
+    """Return loans as a task's examples; the generator makes none that cannot be used."""
+    return [each for each in map(model.task.validate, rows) if isinstance(each, Example)]
+
+
 def moved(model: TaskModel, frauds: Sequence[Loan], size: float) -> Floats:
     """Return the chance of fraud after each has moved its numbers to where the model believes it more, [n].
 
@@ -105,8 +113,7 @@ def moved(model: TaskModel, frauds: Sequence[Loan], size: float) -> Floats:
         frauds: Applications.
         size: Length of the move, in standard deviations of the numbers; what is missing stays missing.
     """
-    checked = [model.task.validate(loan) for loan in frauds]
-    features = model.features([each for each in checked if isinstance(each, Example)]).detach().requires_grad_()
+    features = model.features(checked(model, frauds)).detach().requires_grad_()
     outputs = model.answer(features)
     (uphill,) = torch.autograd.grad((outputs[:, 1] - outputs[:, 0]).sum(), features)
     first, known = features.shape[1] - 2 * len(NUMBERS), features.shape[1] - len(NUMBERS)

@@ -14,10 +14,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from examples.common import canvas, leave, options_of, show_table, spread
-from examples.joint import learn_jointly, scores, tied
 from examples.opinion.posts import TOPICS, Newsroom, Post
 from learners.quality.drift import Detector, DriftConfig
 from learners.tasks.backbones import StateCache
+from learners.tasks.joint import JointLearner
+from learners.tasks.learner import TaskLearner
 from learners.tasks.task import Task
 
 HERE = Path(__file__).parent
@@ -62,14 +63,14 @@ def run(tasks: Sequence[Task], seed: int) -> dict[str, Any]:
     news = Newsroom(seed)
     learn, stream = news.familiar(LEARNED), news.stream(STREAMED, surge=SURGE, topic=SURGING)
     cache = StateCache()
-    together = tied(tasks, seed=seed, cache=cache)
-    learn_jointly(together, learn, seed=seed)
-    apart = [tied([task], seed=seed, cache=cache)[0] for task in tasks]
-    for model in apart:
-        learn_jointly([model], learn, seed=seed)
+    together = JointLearner(tasks, seed=seed, share="trunk", cache=cache)
+    together.learn(learn)
+    apart = [TaskLearner(task, seed=seed, cache=cache) for task in tasks]
+    for learner in apart:
+        learner.learn(learn)
     accuracy, said = {}, {}
-    for way, models in {"joint": together, "apart": apart}.items():
-        read = [[model.task.classes[place] for place in scores(model, stream).argmax(axis=1)] for model in models]
+    for way, learners in {"joint": together.learners.values(), "apart": apart}.items():
+        read = [[str(each.value) for each in learner.predict(stream)] for learner in learners]
         said[way] = list(zip(*read, strict=True))
         accuracy[way] = [
             float(np.mean([word == post[name] for word, post in zip(words, stream, strict=True)]))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from infra.cli import administration, knowledge, models, runs, services, tasks
+from infra.cli import administration, knowledge, models, pictures, runs, services, tasks
 from infra.errors import InfraError
 from infra.processes import exit_on_sigterm
 
@@ -30,6 +30,7 @@ app.add_typer(administration.features_app, name="features")
 app.add_typer(models.app, name="models")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(pictures.app, name="pictures")
 app.command("erase")(administration.erase)
 app.command("doctor")(administration.doctor)
 
@@ -64,7 +65,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _report(error, error.exit_code)
     except (KafkaSettingsError, UnknownStrategyError, InvalidTaskError) as error:
         return _report(error, WRONG_USAGE)
-    except (StreamsError, LearnerError, FeatureStoreError) as error:
+    except (StreamsError, LearnerError, FeatureStoreError, OSError) as error:  # a full disk, a folder that is a file
         return _report(error, FAILED)
     return 0
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra.cli import knowledge_models, options
+from infra.cli import knowledge_graph, knowledge_models, options
 from infra.errors import SettingsError, UsageError
 from infra.settings import Settings
 
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from learners.knowledge.store import KnowledgeStore
 
 app = typer.Typer(
-    help="Knowledge that outlives models: list, show, compare, export, import, reuse, share, privatize, collect.",
+    help="Knowledge that outlives models: list, show, compare, export, import, reuse, share, privatize, collect, ask.",
     no_args_is_help=True,
 )
 
 app.command("reuse")(knowledge_models.reuse)
 app.command("share")(knowledge_models.share)
 app.command("privatize")(knowledge_models.privatize)
+app.command("graph")(knowledge_graph.graph)
+app.command("suggest")(knowledge_graph.suggest)
 
 LABELS_DECIDE, PRIVATE_ONLY = "labels", "dp"
 ID_SHOWN = 12  # characters of an id: enough to tell entries apart, and accepted wherever an id is
@@ -136,6 +138,7 @@ def export(
     )
     if settings.knowledge.signing_key is None:
         raise _missing("SIGNING_KEY", "--key")
+    signing_key = load_signing_key(settings.knowledge.signing_key)
     store, left = _store(settings), 0
     chosen = list(entry_ids or ())
     if not chosen:
@@ -149,7 +152,6 @@ def export(
     if not chosen:
         why = "privacy label" if privacy == LABELS_DECIDE else "privacy label, or because they state no epsilon"
         raise UsageError(f"nothing to export: {left} entries stay because of their {why}")
-    signing_key = load_signing_key(settings.knowledge.signing_key)
     bound = max_epsilon if privacy == PRIVATE_ONLY else None
     sent = export_archive(store, archive, entry_ids=chosen, key=signing_key, shop=shop, max_epsilon=bound)
     stayed = f"; {left} stayed because of their privacy label" if left else ""
@@ -227,37 +229,6 @@ def collect_garbage(
         typer.echo(f"swept: {name} ({size} bytes), which no entry names")
     above = f", {done.over_bytes} above the bound" if done.over_bytes else ""
     typer.echo(f"{done.bytes_before} bytes before, {done.bytes_after} after, bound {config.max_bytes}{above}")
-
-
-@app.command("graph")
-def graph(
-    start: Annotated[
-        str | None,
-        typer.Argument(metavar="NODE", help="item:ID, category:A > B, brand:X or query:words; without: counts."),
-    ] = None,
-    path: Annotated[
-        str, typer.Option("--path", help="Relations to follow, joined by /; ^ before one follows it backwards.")
-    ] = "co_purchase",
-    *,
-    k: Annotated[int, typer.Option("--k", help="Most nodes.", min=1, max=1_000)] = 10,
-    postgres_url: options.PostgresUrl = None,
-    data_dir: options.DataDir = None,
-) -> None:
-    """Ask the knowledge graph where a path of relations leads, and with what chance."""
-    settings = options.read(postgres_url=postgres_url, data_dir=data_dir)
-    options.required_postgres(settings)
-    from infra.composition import knowledge_graph
-
-    grown = knowledge_graph(settings)
-    grown.create()
-    table = Table("relation", "edges") if start is None else Table("node", "chance", "by way of")
-    if start is None:
-        for relation, edges in grown.counts().items():
-            table.add_row(relation, f"{edges:,}")
-    else:
-        for reached in grown.walk({start: 1.0}, path, k=k):
-            table.add_row(reached.node, f"{reached.score:.4f}", " > ".join(reached.trail[1:-1]) or "-")
-    Console().print(table)
 
 
 def _store(settings: Settings) -> "KnowledgeStore":

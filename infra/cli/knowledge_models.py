@@ -48,7 +48,7 @@ def reuse(
     options.required_postgres(settings)
     from infra.knowledge_reuse import reuse as start_from_store
 
-    found = start_from_store(events, catalog, out, settings)
+    found = start_from_store(events, catalog, out, settings, console=_progress())
     Console().print(_trials(found))
     if planned := found["start"]["planned"]:
         Console().print(_plans(planned))
@@ -90,7 +90,7 @@ def privatize(
     from learners.knowledge.privacy import PrivacyConfig
 
     config = PrivacyConfig(epsilon=epsilon, delta=delta, clip=clip, steps=steps, sample_rate=sample_rate)
-    entry = learn_privately(events, catalog, settings, config)
+    entry = learn_privately(events, catalog, settings, config, console=_progress())
     notes = entry.lineage.notes
     typer.echo(
         f"{entry.entry_id[:ID_SHOWN]}: epsilon {notes['epsilon']} at delta {notes['delta']}, unit {notes['unit']}, "
@@ -152,6 +152,7 @@ def share(
         out=out,
         settings=settings,
         trusted=() if keys is None else load_trusted_keys(keys),
+        console=_progress(),
     )
     table = Table("model", *(path.name for path in events), "mean", title=f"NDCG@10, {method}")
     for name, figures in (*found["alone"].items(), ("fused", found["fused"])):
@@ -185,6 +186,10 @@ def _plans(planned: list[dict[str, Any]]) -> Table:
     return table
 
 
+def _progress() -> Console:
+    return Console(stderr=True)
+
+
 def _existing(path: Path, name: str) -> None:
     if not path.is_file():
         raise UsageError(f"{name} is {str(path)!r}; expected a file")
@@ -192,4 +197,5 @@ def _existing(path: Path, name: str) -> None:
 
 def _write(report: Path | None, found: dict[str, Any]) -> None:
     if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -17,7 +17,10 @@ DataDir = Annotated[
     Path | None, typer.Option("--data-dir", metavar="DIR", help="Logs, releases, checkpoints, history.")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Where every random choice begins.")]
-Report = Annotated[Path | None, typer.Option("--report", metavar="R.json", help="Write the report here, as JSON.")]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="R.json", help="Write the report here, as JSON.", dir_okay=False, writable=True),
+]
 MODELS_DIR = "models"  # under the data folder: version directories and the pointer
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 

@@ -20,6 +20,9 @@ CatalogFile = Annotated[
     Path, typer.Option("--catalog", metavar="CATALOG", help="Parquet, CSV or JSONL: item_id, title, ...")
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many events.")]
+Encoding = Annotated[
+    str | None, typer.Option("--encoding", metavar="NAME", help="Of CSV files, e.g. gb18030; without: UTF-8.")
+]
 MAX_SPEED = "max"
 
 
@@ -54,6 +57,7 @@ def replay(
     catalog: CatalogFile,
     *,
     limit: Limit = None,
+    encoding: Encoding = None,
     speed: Annotated[str, typer.Option("--speed", help="Events a second, or max.")] = MAX_SPEED,
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Worker processes.")] = 1,
     kill_worker: Annotated[int, typer.Option("--kill-worker", min=0, help="kill -9 a worker so many times.")] = 0,
@@ -84,6 +88,7 @@ def replay(
         events=events,
         catalog=catalog,
         limit=limit,
+        encoding=encoding,
         speed=events_per_s,
         worker_kills=kill_worker,
         learner_kills=kill_learner,
@@ -103,6 +108,7 @@ def evaluate(
     *,
     strategy: Annotated[list[str] | None, typer.Option("--strategy", help="May be given several times.")] = None,
     limit: Limit = None,
+    encoding: Encoding = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="JSON, a Markdown page and plots.")] = None,
     seed: options.Seed = None,
     data_dir: options.DataDir = None,
@@ -120,6 +126,7 @@ def evaluate(
         catalog=catalog,
         strategies=tuple(strategy or ()),
         limit=limit,
+        encoding=encoding,
         settings=settings,
         console=Console(quiet=quiet, stderr=True),
         out=out,

@@ -55,10 +55,13 @@ def learner(
 
 
 def task_worker(
-    task_file: Annotated[Path, typer.Argument(metavar="TASK.toml", help="The task's declaration.")],
+    task_files: Annotated[
+        list[Path], typer.Argument(metavar="TASK.toml...", help="The declaration, several to learn them jointly.")
+    ],
     *,
+    share: Annotated[str, typer.Option("--share", help="What several tasks share: encoder or trunk.")] = "encoder",
     round_examples: Annotated[
-        int, typer.Option("--round-examples", min=4, help="Labelled examples that make a round.")
+        int, typer.Option("--round-examples", min=4, help="Labelled examples that make a round, of all tasks together.")
     ] = 200,
     http_port: Annotated[int, typer.Option("--http-port", min=0, max=65535, help="0: any free one.")] = 0,
     bootstrap_servers: options.BootstrapServers = None,
@@ -66,7 +69,7 @@ def task_worker(
     data_dir: options.DataDir = None,
     seed: options.Seed = None,
 ) -> None:
-    """Answer one task's examples and learn from them; with a Postgres set, keep and reuse what tasks learned."""
+    """Answer and learn from tasks' examples, several jointly; with a Postgres set, keep and reuse what they learn."""
     settings = options.read(
         bootstrap_servers=bootstrap_servers, postgres_url=postgres_url, data_dir=data_dir, seed=seed
     )
@@ -78,5 +81,5 @@ def task_worker(
 
     os.nice(LEARNER_NICENESS)
     torch.set_num_threads(settings.learning.threads)
-    arguments = task_worker_arguments(settings, task_file=task_file, round_examples=round_examples)
+    arguments = task_worker_arguments(settings, task_files=task_files, share=share, round_examples=round_examples)
     raise typer.Exit(asyncio.run(run_task_worker(**arguments, http_port=http_port)))

@@ -18,6 +18,7 @@ class Checker:
 
     Args:
         events: The log.
+        encoding: Of it, if it is CSV; None: UTF-8.
         postgres_url: Where Feast is.
         found: What the independent consumer read so far; its dead letters are in no state.
         allowed_lateness_ms: As the workers have it.
@@ -33,6 +34,7 @@ class Checker:
     history_length: int
     sample: int
     seed: int
+    encoding: str | None = None
     erasures: dict[str, int] = field(default_factory=dict)  # people who were forgotten meanwhile, until when (ms)
     results: list[dict[str, Any]] = field(default_factory=list)
 
@@ -43,7 +45,7 @@ class Checker:
 
     def _compare(self, events: int) -> Comparison:
         truth = recount(
-            (event for chunk in event_log(self.events, limit=events) for event in chunk),
+            (event for chunk in event_log(self.events, limit=events, encoding=self.encoding) for event in chunk),
             allowed_lateness_ms=self.allowed_lateness_ms,
             rejected=set(self.found().dead_event_ids),
             erasures=self.erasures,

@@ -12,6 +12,7 @@ class ReplayOptions:
         events: The log.
         catalog: The catalogue.
         limit: Most events; None: all.
+        encoding: Of CSV files; None: UTF-8.
         speed: Events a second; None: as fast as the system follows.
         worker_kills: How often a worker is killed with -9, at random moments.
         learner_kills: How often the learner is.
@@ -24,6 +25,7 @@ class ReplayOptions:
     events: Path
     catalog: Path
     limit: int | None = None
+    encoding: str | None = None
     speed: float | None = None
     worker_kills: int = 0
     learner_kills: int = 0

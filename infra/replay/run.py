@@ -64,8 +64,8 @@ def replay(
     """
     begun_s = time.monotonic()
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)  # the witness's client tells of every busy moment
-    event_log(options.events)  # what cannot be read is better known before anything starts
-    catalog = catalog_file(options.catalog)
+    event_log(options.events, encoding=options.encoding)  # what cannot be read is better known before anything starts
+    catalog = catalog_file(options.catalog, encoding=options.encoding)
     settings = with_own_folder(settings)
     with Deployment(settings=settings, workers=options.workers, has_learner=options.learner) as deployment:
         console.log("starting Kafka and Postgres" if settings.kafka.bootstrap_servers is None else "connecting")
@@ -124,7 +124,7 @@ class Run:
             patience_s=PATIENCE_S,
         )
         self.feed = Feed(self.pressure)
-        self.log = event_log(options.events, limit=options.limit)
+        self.log = event_log(options.events, limit=options.limit, encoding=options.encoding)
         self.due = sorted([*interventions, *self._kills()], key=lambda intervention: intervention.after_events)
         self.acting: list[asyncio.Task[None]] = []
         self.kills: list[dict[str, Any]] = []
@@ -145,6 +145,7 @@ class Run:
             round_timeout_s=self.settings.learning.round_timeout_s,
         )
         self.checker = Checker(
+            encoding=self.options.encoding,
             events=self.options.events,
             postgres_url=self.deployment.postgres_url,
             found=lambda: audit.findings,

@@ -1,7 +1,7 @@
 """Strategies held against each other on one log: each from the same start, on the same moments, with intervals."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from learners.evaluation.prequential import evaluate
 from learners.evaluation.scorecard import Scorecard
 from learners.evaluation.transfer import transfer
 from learners.interactions import Interaction
-from learners.items.encoder import Encoder
+from learners.items.shelf import Shelf
 from learners.learner_config import LearnerConfig
 from learners.releases.release import load_release
 
@@ -23,24 +23,15 @@ class Comparison:
     """Evaluate strategies one by one; every further one is compared with the first, person by person.
 
     Args:
-        items: Items as `Catalog.upsert` takes them, `item_id` among them.
-        encoder: Turns item texts into vectors.
+        shelf: The items that are known in advance, and what describes them.
         config: See `LearnerConfig`; its strategy is replaced.
         seed: Source of every random choice, the resamples of intervals included.
         folder: Where releases are written, one directory per strategy.
     """
 
-    def __init__(
-        self,
-        items: Sequence[Mapping[str, Any]],
-        *,
-        encoder: Encoder,
-        config: LearnerConfig,
-        seed: int,
-        folder: Path,
-    ) -> None:
+    def __init__(self, shelf: Shelf, *, config: LearnerConfig, seed: int, folder: Path) -> None:
         self.reports: dict[str, Report] = {}
-        self._items, self._encoder, self._config = items, encoder, config
+        self._shelf, self._config = shelf, config
         self._seed, self._folder = seed, folder
         self._first: dict[str, Ratio] | None = None
 
@@ -64,8 +55,7 @@ class Comparison:
         scorecard, folder = Scorecard(), self._folder / strategy
         report = evaluate(
             events,
-            self._items,
-            encoder=self._encoder,
+            self._shelf,
             config=self._config,
             seed=self._seed,
             strategy=strategy,

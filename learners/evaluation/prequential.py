@@ -14,9 +14,7 @@ import torch
 
 from learners.errors import DivergedError
 from learners.interactions import Interaction
-from learners.items.catalog import Catalog
-from learners.items.encoder import Encoder
-from learners.items.text_vectors import TextVectors
+from learners.items.shelf import Shelf
 from learners.learner import Learner, LearnerConfig
 from learners.quality.examiner import Witness
 from learners.releases.release import LoadedRelease, load_release
@@ -55,9 +53,8 @@ class _Rounds:
 
 def evaluate(
     events: Iterable[Interaction],
-    catalog_items: Iterable[Mapping[str, Any]],
+    shelf: Shelf,
     *,
-    encoder: Encoder,
     config: LearnerConfig | None = None,
     seed: int = 0,
     strategy: str = "default",
@@ -70,9 +67,8 @@ def evaluate(
 
     Args:
         events: Interactions in the order of the log.
-        catalog_items: Items as `Catalog.upsert` takes them, `item_id` among them.
-        encoder: Turns item texts into vectors.
-        config: See `LearnerConfig`.
+        shelf: The items that are known in advance, and what describes them.
+        config: See `LearnerConfig`; its model's layout is the shelf's.
         seed: Source of every random choice.
         strategy: A name of `learners.strategies.STRATEGIES`.
         folder: Where releases are written; None: a temporary directory.
@@ -90,10 +86,7 @@ def evaluate(
     config = config or LearnerConfig()
     config = replace(config, training=replace(config.training, strategy=strategy))
     started, done = time.perf_counter(), 0
-    catalog = Catalog()
-    for item in catalog_items:
-        catalog.upsert(**dict(item))
-    vectors = TextVectors(encoder)
+    catalog = shelf.catalogue()
     learner = Learner(catalog=catalog, config=config, seed=seed)
     learner.examiner.witness = witness
     curve: list[dict[str, Any]] = []
@@ -105,7 +98,7 @@ def evaluate(
             learner.observe(part)
             done += len(part)
             if (trigger := learner.due(part[-1].event_time_ms)) is not None:
-                _round(learner, trigger, vectors, rounds, run)
+                _round(learner, trigger, shelf, rounds, run)
             if (rollback := learner.should_roll_back()) is not None:
                 learner.adopt(rounds.load(rollback.version), shadow=False)
                 rounds.rollbacks += 1
@@ -139,14 +132,13 @@ def evaluate(
         }
 
 
-def _round(learner: Learner, trigger: Trigger, vectors: TextVectors, rounds: _Rounds, run: RunRound) -> None:
+def _round(learner: Learner, trigger: Trigger, shelf: Shelf, rounds: _Rounds, run: RunRound) -> None:
     """Run one round in line; adopt what the gate lets through."""
-    vectors.update(learner.catalog)
     incumbent = rounds.versions.get(learner.model_version)
     rounds.done += 1
     round_input = learner.round_input(
         trigger,
-        text_vectors=vectors.matrix(learner.catalog),
+        text_vectors=shelf.vectors,
         incumbent=incumbent,
         facts={"round": f"{learner.config.training.strategy}-{rounds.done:04d}"},
     )

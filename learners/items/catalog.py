@@ -1,7 +1,7 @@
 """The catalogue as learners see it: a stable `item_index` per `item_id`, its text, and whether it may be ranked."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,19 +15,24 @@ _MAX_TEXT_CHARACTERS = 2_000  # encoders read 256 tokens at most; more would onl
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """What learners keep of one item."""
+    """What learners keep of one item; picture and attributes only in a detailed catalogue."""
 
     text: str = ""
     title: str = ""
     category: tuple[str, ...] = ()  # path, widest first
     brand: str | None = None
     price: float | None = None
+    image: str = ""  # where its picture is
+    attributes: tuple[tuple[str, Any], ...] = ()  # whatever else the shop says of it, by name
 
 
 class Catalog:
     """Give every item an `item_index` that never changes, and remember its text.
 
     Indexes are dense and only ever grow: a delisted item keeps its row, so that histories and embeddings stay valid.
+
+    Args:
+        detailed: Keep pictures' places and attributes too, for a model that is told of them; else only text is kept.
 
     >>> catalog = Catalog()
     >>> catalog.upsert("mug", title="Blue mug", brand="Acme", category=("Kitchen", "Mugs"))
@@ -40,7 +45,8 @@ class Catalog:
     [False, False, True]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, detailed: bool = False) -> None:
+        self.detailed = detailed
         self.item_ids: list[str] = [""]
         self._indexes: dict[str, int] = {}
         self._entries: list[CatalogEntry] = [CatalogEntry()]
@@ -66,13 +72,17 @@ class Catalog:
         brand: str | None = None,
         price: float | None = None,
         attributes: Mapping[str, Any] | None = None,
+        image: str | None = None,
     ) -> int:
         """List an item, or replace what is known of it; returns its `item_index`."""
         index = self._index(item_id)
         text = item_text(title=title, description=description, category=category, brand=brand, attributes=attributes)
-        if text != self._entries[index].text:
+        entry = CatalogEntry(text, title, tuple(category), brand, price)
+        if self.detailed:
+            entry = replace(entry, image=image or "", attributes=tuple(sorted(_plain(attributes or {}).items())))
+        before, self._entries[index] = self._entries[index], entry
+        if text != before.text or (self.detailed and entry != before):
             self._changed.add(index)
-        self._entries[index] = CatalogEntry(text, title, tuple(category), brand, price)
         self._active[index] = True
         return index
 
@@ -117,8 +127,26 @@ class Catalog:
         """Return the item's price."""
         return self._entries[item_index].price
 
+    def image_of(self, item_index: int) -> str:
+        """Return where the item's picture is; empty if it has none, or the catalogue is not detailed."""
+        return self._entries[item_index].image
+
+    def attributes_of(self, item_index: int) -> dict[str, Any]:
+        """Return everything structured that is known of the item, by name.
+
+        >>> catalog = Catalog(detailed=True)
+        >>> catalog.attributes_of(catalog.upsert("mug", brand="Acme", price=9, attributes={"colour": "red"}))
+        {'colour': 'red', 'brand': 'Acme', 'price': 9}
+        """
+        entry = self._entries[item_index]
+        own = {"category": list(entry.category), "brand": entry.brand, "price": entry.price}
+        return dict(entry.attributes) | {name: value for name, value in own.items() if value not in (None, [])}
+
     def take_changed(self) -> list[int]:
-        """Return, once, the indexes whose text changed since the last call, ascending."""
+        """Return, once, the indexes of what is described anew since the last call, ascending.
+
+        A detailed catalogue also counts what is said by picture, attributes or price alone.
+        """
         changed, self._changed = sorted(self._changed), set()
         return changed
 
@@ -127,18 +155,23 @@ class Catalog:
         return {
             "items": [
                 [item_id, entry.text, entry.title, list(entry.category), entry.brand, entry.price]
+                + ([entry.image, [list(pair) for pair in entry.attributes]] if self.detailed else [])
                 for item_id, entry in zip(self.item_ids[1:], self._entries[1:], strict=True)
             ],
             "delisted": np.flatnonzero(~self.active)[1:].tolist(),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Become what `get_state` described; every text counts as changed."""
-        self.__init__()  # type: ignore[misc]  # the empty catalogue is defined in one place
-        for item_id, text, title, category, brand, price in state["items"]:
+        """Become what `get_state` described, by a catalogue of either kind; every text counts as changed."""
+        self.__init__(detailed=self.detailed)  # type: ignore[misc]  # the empty catalogue is defined in one place
+        for item_id, text, title, category, brand, price, *details in state["items"]:
             index = self.admit(item_id)
-            self._entries[index] = CatalogEntry(text, title, tuple(category), brand, price)
-            if text:
+            entry = CatalogEntry(text, title, tuple(category), brand, price)
+            if self.detailed and details:
+                image, attributes = details
+                entry = replace(entry, image=image, attributes=tuple((name, value) for name, value in attributes))
+            self._entries[index] = entry
+            if text or (self.detailed and entry != CatalogEntry()):
                 self._changed.add(index)
         self._active[state["delisted"]] = False
 
@@ -177,3 +210,18 @@ def item_text(
     ]
     parts = [title, brand or "", " > ".join(category), ", ".join(plain), description]
     return cut(scrubbed(". ".join(part.strip() for part in parts if part and part.strip())), _MAX_TEXT_CHARACTERS)
+
+
+def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what can be kept of free-form attributes: plain values, and lists of them.
+
+    >>> _plain({"colour": "red", "sizes": ["S", {"eu": 36}], "seller": {"name": "Ann"}, "lid": None})
+    {'colour': 'red', 'sizes': ['S']}
+    """
+    kept: dict[str, Any] = {}
+    for name, value in attributes.items():
+        if isinstance(value, str | int | float):
+            kept[name] = value
+        elif isinstance(value, list | tuple):
+            kept[name] = [one for one in value if isinstance(one, str | int | float)]
+    return kept

@@ -1,4 +1,4 @@
-"""Pictures to vectors: a vision transformer (hub or folder), or statistics of colour and texture without weights."""
+"""Pictures to vectors: a vision transformer (hub or folder), a small network trained here, or plain statistics."""
 
 import hashlib
 from collections import Counter
@@ -12,6 +12,7 @@ from PIL import Image
 
 from learners.errors import EncoderUnavailableError
 from learners.items.picture import PictureSource, RejectedPicture
+from learners.items.picture_net.encoder import TRAINED, TrainedEncoder, is_trained_here
 from learners.items.statistics import WIDTH, statistics_of
 from learners.vector_cache import VectorCache
 
@@ -141,41 +142,77 @@ class PictureVectors:
         for row, source in enumerate(sources):
             if not source:
                 continue
-            found = self._vector(source)
+            found = self._read(source)
             if isinstance(found, RejectedPicture):
                 self.rejected[found.reason] += 1
             else:
                 vectors[row] = found
         return vectors
 
-    def _vector(self, source: str) -> Floats | RejectedPicture:
+    def look(self, source: str, *, anew: bool = False) -> Floats | RejectedPicture:
+        """Return the vector [V] of one picture, or why there is none.
+
+        A place that was seen before is not read again: a local file while its size and time are the same, an address on
+        the network unless this is asked for.
+
+        Args:
+            source: Where it is.
+            anew: Fetch from the network what was fetched before.
+        """
+        stamp = self._source.stamp(source)
+        if self._cache is None or not (stamp or self._source.network):
+            return self._read(source)
+        place = self._key(f"{stamp}\x00{source}".encode("utf-8", "surrogatepass"), b"place")
+        if (stamp or not anew) and (known := self._cache.lookup([place])):
+            return known[place]
+        found = self._read(source)
+        if not isinstance(found, RejectedPicture):
+            self._cache.store({place: found}, anew=True)
+        return found
+
+    def _read(self, source: str) -> Floats | RejectedPicture:
         content = self._source.read(source)
         if isinstance(content, RejectedPicture):
             return content
-        key = hashlib.sha256(f"{self._fingerprint}\x00".encode() + hashlib.sha256(content).digest()).digest()
+        key = self._key(content)
         if self._cache is not None and (known := self._cache.lookup([key])):
             return known[key]
         picture = self._source.decode(source, content)
         if isinstance(picture, RejectedPicture):
             return picture
-        vector: Floats = self.encoder.encode([picture])[0]
+        try:
+            vector: Floats = self.encoder.encode([picture])[0]
+        except (ValueError, RuntimeError, IndexError, ZeroDivisionError):  # one pixel wide, of no colour, ...
+            return RejectedPicture(source, "unreadable")
         if not np.isfinite(vector).all():
             return RejectedPicture(source, "unreadable")
         if self._cache is not None:
             self._cache.store({key: vector})
         return vector
 
+    def _key(self, content: bytes, kind: bytes = b"") -> bytes:
+        named = f"{self._fingerprint}\x00".encode() + kind
+        return hashlib.sha256(named + hashlib.sha256(content).digest()).digest()
+
 
 def open_image_encoder(name: str) -> ImageEncoder:
     """Return the encoder that a setting names.
 
     Args:
-        name: `statistics`, a folder, or a name on the hub.
+        name: `statistics`, `trained` (with the network that comes with Alluvium), a folder (a transformer's, or of
+            `alluvium pictures train`), or a name on the hub.
 
-    >>> open_image_encoder("statistics").width
-    975
+    Raises:
+        EncoderUnavailableError: If a network of ours is not whole; a transformer says so on first use.
+
+    >>> open_image_encoder("statistics").width, open_image_encoder("trained").width
+    (975, 1167)
     """
-    return StatisticsEncoder() if name == STATISTICS else TransformerImageEncoder(name)
+    if name == STATISTICS:
+        return StatisticsEncoder()
+    if name == TRAINED:
+        return TrainedEncoder()
+    return TrainedEncoder(Path(name)) if is_trained_here(Path(name)) else TransformerImageEncoder(name)
 
 
 def _pooled(output: Any) -> Any:

@@ -3,14 +3,14 @@
 import io
 import time
 from dataclasses import dataclass
-from http.client import HTTPMessage
+from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
 from urllib.error import URLError
 from urllib.parse import unquote, urlparse
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 _CHUNK_BYTES = 64 * 1024
 
@@ -62,6 +62,22 @@ class PictureSource:
             return RejectedPicture(source, "scheme")
         return self._open(source, unquote(parsed.path) if parsed.scheme else source)
 
+    def stamp(self, source: str) -> str:
+        """Return what changes when a local picture does: size and time. Empty if it is not local, or not there.
+
+        >>> PictureSource(folder=Path("/tmp")).stamp("https://example.com/a.jpg")
+        ''
+        """
+        try:
+            parsed = urlparse(source)
+            if parsed.scheme not in {"", "file"}:
+                return ""
+            path = (self.folder / (unquote(parsed.path) if parsed.scheme else source)).resolve()
+            found = path.stat() if path.is_relative_to(self.folder.resolve()) else None
+        except (OSError, ValueError):
+            return ""
+        return "" if found is None else f"{found.st_size}:{found.st_mtime_ns}"
+
     def decode(self, source: str, content: bytes) -> Image.Image | RejectedPicture:
         """Return the picture, in RGB, that bytes hold; transparent parts become white, as in a shop."""
         try:
@@ -69,7 +85,7 @@ class PictureSource:
                 if picture.width * picture.height > self.max_pixels:
                     return RejectedPicture(source, "too_large")
                 return on_white(picture)
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError):
+        except Exception:  # noqa: BLE001 - a broken or hostile file makes one of fifty decoders raise nearly anything
             return RejectedPicture(source, "unreadable")
 
     def _open(self, source: str, name: str) -> bytes | RejectedPicture:
@@ -97,7 +113,7 @@ class PictureSource:
                         return RejectedPicture(url, "timeout")
         except TimeoutError:
             return RejectedPicture(url, "timeout")
-        except (URLError, OSError, ValueError) as error:
+        except (URLError, OSError, ValueError, HTTPException) as error:
             late = isinstance(getattr(error, "reason", None), TimeoutError)
             return RejectedPicture(url, "timeout" if late else "unreachable")
         return bytes(content)

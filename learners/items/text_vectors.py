@@ -24,9 +24,13 @@ class TextVectors:
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._width = encoder.width
-        self._rows = np.zeros((64, self._width), dtype=np.float32)
+        self._rows = np.zeros((64, self.width), dtype=np.float32)
         self._waiting: dict[int, None] = {}  # a queue without repeats
+
+    @property
+    def width(self) -> int:
+        """Numbers in a row."""
+        return self._encoder.width
 
     def update(self, catalog: Catalog, *, limit: int | None = None) -> int:
         """Encode what changed in the catalogue, oldest change first; returns how many texts were encoded.
@@ -39,7 +43,7 @@ class TextVectors:
         indexes = list(self._waiting)[:limit]
         if indexes:
             self._grow(max(indexes) + 1)
-            self._rows[indexes] = self._encoder.encode([catalog.text_of(index) for index in indexes])
+            self._describe(catalog, indexes)
             for index in indexes:
                 del self._waiting[index]
         return len(indexes)
@@ -49,8 +53,11 @@ class TextVectors:
         self._grow(len(catalog))
         return self._rows[: len(catalog)]
 
+    def _describe(self, catalog: Catalog, indexes: list[int]) -> None:
+        self._rows[indexes] = self._encoder.encode([catalog.text_of(index) for index in indexes])
+
     def _grow(self, rows: int) -> None:
         if rows > len(self._rows):
-            grown = np.zeros((max(rows, 2 * len(self._rows)), self._width), dtype=np.float32)
+            grown = np.zeros((max(rows, 2 * len(self._rows)), self._rows.shape[1]), dtype=np.float32)
             grown[: len(self._rows)] = self._rows
             self._rows = grown

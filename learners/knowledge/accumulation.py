@@ -5,7 +5,8 @@
 - `item_embeddings`: the item vectors that serve, by item_id. Markets that sell the same items meet in them.
 - `prototypes`: a few vectors that stand for all items that were met.
 - `graph_edges`: what the graph knows by then, where there is one.
-- `fisher`, `exemplars`, `user_embeddings`: where they are asked for; see `learners.knowledge.deposits`.
+- `fisher`, `teacher_logits`, `exemplars`, `user_embeddings`: where they are asked for; see
+  `learners.knowledge.deposits`.
 
 All but the graph is a function of the round, so a round that is settled twice after a crash deposits once; the graph is
 kept once a release, as it was the first time.
@@ -81,7 +82,7 @@ class Accumulation:
             LearnerError: If store or Postgres refuse; what was deposited before that stays.
         """
         counts = target_counts(round_input)
-        embedding = task_vector(round_input.text_vectors, counts, counts).tolist()
+        embedding = task_vector(round_input.texts, counts, counts).tolist()
         entries = []
         more = further(self._kinds, release, round_input)
         for kind, content in [*self._contents(release, counts), *more, *self._graph_content(record)]:

@@ -10,7 +10,7 @@ import os
 import tarfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -174,6 +174,8 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 @contextmanager
 def _whole_file(path: Path) -> Iterator[IO[bytes]]:
+    if path.exists() and not path.is_file():  # a pipe or a device would be replaced by the file
+        raise KnowledgeWriteError(path=str(path), cause="it is there, and is no file")
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex[:8]}")
     try:
         with temporary.open("wb") as file:
@@ -182,7 +184,8 @@ def _whole_file(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and not isinstance(error, LearnerError):
             raise KnowledgeWriteError(path=str(path), cause=str(error)) from error
         raise

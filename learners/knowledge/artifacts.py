@@ -71,26 +71,47 @@ class ArtifactStore:
 
         Raises:
             FileNotFoundError: If there are none.
+            ArtifactStoreError: If the store does not let them be read.
         """
-        content: bytes = self._files.cat_file(self._path(address))
+        with self._reached():
+            content: bytes = self._files.cat_file(self._path(address))
         return content
 
     def remove(self, name: str) -> None:
-        """Remove an artifact or what a killed writer left; nothing happens if it is gone already."""
-        with contextlib.suppress(FileNotFoundError):
+        """Remove an artifact or what a killed writer left; nothing happens if it is gone already.
+
+        Raises:
+            ArtifactStoreError: If the store refuses.
+        """
+        with contextlib.suppress(FileNotFoundError), self._reached():
             self._files.rm_file(f"{self._root}/{name}")
 
     def names(self) -> Iterator[tuple[str, int]]:
-        """Yield name and size in bytes of everything that is ours: artifacts, and what killed writers left."""
+        """Yield name and size in bytes of everything that is ours: artifacts, and what killed writers left.
+
+        Raises:
+            ArtifactStoreError: If the store does not let itself be listed.
+        """
         try:
-            self._files.invalidate_cache()
-            found = self._files.ls(self._root, detail=True)
+            with self._reached():
+                self._files.invalidate_cache()
+                found = self._files.ls(self._root, detail=True)
         except FileNotFoundError:
             return
         for file in found:
             name = file["name"].rstrip("/").rsplit("/", 1)[-1]
             if file["type"] == "file" and (is_id(name) or name.startswith(TEMPORARY_PREFIX)):
                 yield name, int(file["size"] or 0)
+
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Translate what a store raises that does not answer: no permission, a broken disk, a network that is away."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise ArtifactStoreError(url=self.url, cause=str(error), expected="that it can be reached") from error
 
     def _path(self, address: str) -> str:
         if not is_id(address):

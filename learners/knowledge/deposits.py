@@ -1,4 +1,4 @@
-"""What a release leaves beyond the usual, where it is asked for: how sure it is of its weights, and people's own rows.
+"""What a release leaves beyond the usual, where it is asked for: how sure it is, what it says, people's own rows.
 
 Exemplars and user embeddings are about single persons: they are `personal`, never leave, and go with whoever asks to be
 forgotten. What they know of a person may be older than anybody remembers; such a row goes on any request.
@@ -11,6 +11,7 @@ import numpy as np
 from learners.knowledge.contents import SINCE, USER, KeyedVectors, encode_rows, encode_tensors, encode_vectors
 from learners.knowledge.entry import Kind
 from learners.knowledge.sharing import measured_fisher
+from learners.knowledge.teacher_logits import encode_logits, said_by
 from learners.releases.release import LoadedRelease
 from learners.rounds.material import RoundInput
 
@@ -29,6 +30,11 @@ def further(kinds: Collection[Kind], release: LoadedRelease, round_input: RoundI
     found: list[tuple[Kind, bytes]] = []
     if "fisher" in kinds and len(round_input.tokens):
         found.append(("fisher", encode_tensors(measured_fisher(release, round_input, samples=FISHER_ROWS))))
+    if "teacher_logits" in kinds:
+        learned = round_input.tokens[:, 1:][round_input.loss_mask]
+        counts = np.bincount(learned, minlength=len(round_input.item_ids))
+        if (said := said_by(release, counts, round_input.active)) is not None:
+            found.append(("teacher_logits", encode_logits(said)))
     people = list(round_input.people)[-MOST_PEOPLE:]
     if "exemplars" in kinds and people:
         rows = [

@@ -13,7 +13,7 @@ from learners.disk import sha256_of, whole_directory
 from learners.errors import LearnerError
 from learners.knowledge.accumulation import target_counts
 from learners.knowledge.entry import Entry, Kind, Lineage
-from learners.knowledge.errors import CorruptKnowledgeError
+from learners.knowledge.errors import ArtifactStoreError, CorruptKnowledgeError
 from learners.knowledge.store import KnowledgeStore, Match
 from learners.knowledge.task_vectors import task_vector
 from learners.rounds.material import RoundInput
@@ -82,7 +82,7 @@ def find_donors(store: KnowledgeStore, round_input: RoundInput, *, encoder: str,
     counts = target_counts(round_input)
     if not counts.any():
         return []
-    vector = task_vector(round_input.text_vectors, counts, counts).tolist()
+    vector = task_vector(round_input.texts, counts, counts).tolist()
     found = store.nearest(vector, k=_LOOKED_AT, kind="adapter", notes={"encoder": encoder})
     return [donor_of(store, match.entry, match.similarity) for match in newest_of_lines(found)[:most]]
 
@@ -98,7 +98,7 @@ def donor_of(store: KnowledgeStore, entry: Entry, similarity: float) -> Donor:
             items=items,
             item_vectors=b"" if items is None else store.verified(items),
         )
-    except CorruptKnowledgeError as error:
+    except (ArtifactStoreError, CorruptKnowledgeError) as error:
         return Donor(entry=entry, similarity=similarity, refused=str(error))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from learners.errors import LearnerError
+from learners.items.layout import Layout
 
 
 class InvalidEntryError(LearnerError, ValueError):
@@ -40,8 +41,8 @@ class KnowledgeWriteError(LearnerError, OSError):
 class ArtifactStoreError(LearnerError, OSError):
     """The artifact store cannot be opened or read."""
 
-    def __init__(self, *, url: str, cause: str) -> None:
-        super().__init__(f"artifact store {url!r} cannot be used: {cause}; expected a URL that fsspec can open")
+    def __init__(self, *, url: str, cause: str, expected: str = "a URL that fsspec can open") -> None:
+        super().__init__(f"artifact store {url!r} cannot be used: {cause}; expected {expected}")
         self.url = url
 
 
@@ -95,9 +96,12 @@ class ArchiveRefusedError(LearnerError, ValueError):
 class UnfitDonorError(LearnerError, ValueError):
     """Knowledge that was to be reused does not fit the model that was to reuse it."""
 
-    def __init__(self, *, entry_id: str, names: Sequence[str]) -> None:
-        some = ", ".join(names[:3])
-        super().__init__(f"knowledge entry {entry_id} does not fit: {some} differ in name or shape")
+    def __init__(self, *, entry_id: str, names: Sequence[str], layouts: tuple[Layout, Layout] | None = None) -> None:
+        """Say what differs: parameters, or, where that is why, what the two models are told of items."""
+        why = f"{', '.join(names[:3])} differ in name or shape"
+        if layouts is not None:
+            why = f"it is told of {layouts[0]}, the model of {layouts[1]}"
+        super().__init__(f"knowledge entry {entry_id} does not fit: {why}")
         self.entry_id, self.names = entry_id, tuple(names)
 
 

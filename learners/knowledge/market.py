@@ -27,8 +27,8 @@ def market_round(
 
     Args:
         events: Oldest first; late ones are learned from, and are in nobody's history.
-        catalog: Has the items; those that only events name are admitted, and have no text.
-        text_vectors: Of the catalogue as it was before that, [n, T].
+        catalog: Has the items; those that only events name are admitted, and nothing describes them.
+        text_vectors: What describes the catalogue as it was before that, [n, `config.model.described_width`].
         config: As the learner's.
         seed: Source of every random choice.
     """
@@ -52,7 +52,7 @@ def market_round(
             histories.append(event.user_id, item_index, event.event_time_ms, code_of(event.event_type))
     tokens, mask = pending.take()
     newest_histories, newest_targets = pending.newest()
-    vectors = np.zeros((len(catalog), config.model.text_width), np.float32)
+    vectors = np.zeros((len(catalog), config.model.described_width), np.float32)
     vectors[: len(text_vectors)] = text_vectors
     return RoundInput(
         tokens=tokens,

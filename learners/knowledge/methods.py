@@ -79,12 +79,21 @@ def share(method: str, sharing: Sharing) -> Shared:
         sharing: The models, and what weights are chosen on.
 
     Raises:
-        FusionError: If there is no such method, fewer than two models, or the models do not agree.
+        FusionError: If there is no such method, fewer than two models, or the models do not agree. Models that are told
+            of different things about items agree by distillation alone, if one is told of what the inputs tell.
     """
     if method not in METHODS:
         raise FusionError(reason=f"method is {method!r}; expected one of {', '.join(METHODS)}")
     if len(sharing.members) < 2:
         raise FusionError(reason=f"there are {len(sharing.members)} models; expected at least 2")
+    wanted = sharing.inputs[0].model.layout
+    unlike = [member.layout for member in sharing.members if member.layout != wanted]
+    if unlike and method not in BY_LOGITS:
+        remedy = f"{method} needs models that are told of the same; {' or '.join(BY_LOGITS)} does not"
+        raise FusionError(reason=f"one is told of {unlike[0]}, the settings' model of {wanted}: {remedy}")
+    if len(unlike) == len(sharing.members):
+        remedy = "expected at least one model like the settings', for the student to begin as"
+        raise FusionError(reason=f"all are told of {unlike[0]}, the settings' model of {wanted}; {remedy}")
     return METHODS[method](sharing)
 
 
@@ -128,9 +137,10 @@ def _composition(sharing: Sharing) -> Shared:
 
 
 def _distillation(sharing: Sharing) -> Shared:
-    weights = sharing.feedback()
+    weights, wanted = sharing.feedback(), sharing.inputs[0].model.layout
+    alike = [member for member in sharing.members if member.layout == wanted]  # the others are heard, not averaged
     release = distilled(
-        uniform(sharing.members, sharing.inputs[0]),
+        uniform(alike, sharing.inputs[0]),
         sharing.members,
         sharing.inputs,
         weights,
@@ -148,3 +158,4 @@ METHODS: Mapping[str, Callable[[Sharing], Shared]] = {
     "composition": _composition,
     "distillation": _distillation,
 }
+BY_LOGITS = ("distillation",)  # models meet in what they say, whatever they are told of items

@@ -4,8 +4,8 @@ The unit is the person: all that one person did counts as one example, at most a
 people at random, clips what each of them would change to one length, adds them up, and adds noise of that length times
 a multiplier. What leaves is the trunk alone: item rows, figures and task statistics were not made that way.
 
-It starts from random weights, and sees items by their texts, which are the catalogue's and not people's. The noise
-comes from torch's generator, seeded by the system's entropy: that is no cryptographic source.
+It starts from random weights, and sees items by what describes them, which is the catalogue's and not people's. The
+noise comes from torch's generator, seeded by the system's entropy: that is no cryptographic source.
 """
 
 import secrets
@@ -129,7 +129,8 @@ def train_privately(round_input: RoundInput, config: PrivacyConfig, *, seed: int
         torch.manual_seed(secrets.randbits(63) if seed is None else seed)
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         model = SharedModel(round_input.model, capacity=capacity_for(round_input.model, len(round_input.item_ids)))
-        model.id_embedding.requires_grad_(requires_grad=False)  # zero: an item is its text
+        model.id_embedding.requires_grad_(requires_grad=False)  # zero: an item is what describes it
+        model.look_at(torch.from_numpy(round_input.text_vectors))
         rows, _ = prepare(_plain(round_input), np.random.default_rng(0))
         if not len(rows):
             raise FusionError(reason="nobody did anything that a private trunk could learn")
@@ -241,7 +242,7 @@ def _trainer(model: SharedModel, round_input: RoundInput) -> Trainer:
         model,
         text_vectors=torch.from_numpy(round_input.text_vectors),
         active=torch.from_numpy(round_input.active),
-        config=round_input.training,
+        config=round_input.training.of_first_round(),
         strategy=strategy_named("naive"),
         epochs=1,
         learning_rate=round_input.training.learning_rate,

@@ -21,6 +21,7 @@ from learners.knowledge.contents import OF_THE_CATALOGUE, KeyedVectors, decode_t
 from learners.knowledge.donors import Donor, donor_of, find_donors
 from learners.knowledge.entry import Entry
 from learners.knowledge.errors import UnfitDonorError
+from learners.knowledge.layouts import layout_of
 from learners.knowledge.store import KnowledgeStore
 from learners.model import SharedModel, capacity_for
 from learners.releases.release import LoadedRelease, load_release, save_candidate
@@ -291,7 +292,8 @@ def load_trunk(model: SharedModel, trunk: dict[str, Tensor], *, entry_id: str) -
         if name != OF_THE_CATALOGUE and (name not in own or name not in trunk or own[name].shape != trunk[name].shape)
     ]
     if differ:
-        raise UnfitDonorError(entry_id=entry_id, names=differ)
+        layouts = layout_of(trunk), model.config.layout
+        raise UnfitDonorError(entry_id=entry_id, names=differ, layouts=None if layouts[0] == layouts[1] else layouts)
     model.load_state_dict(trunk, strict=False)
 
 

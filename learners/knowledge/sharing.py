@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from learners.items.layout import Layout
 from learners.knowledge.composition import composed, composition_weights
 from learners.knowledge.contents import OF_THE_CATALOGUE
 from learners.knowledge.distillation import distillation_loss, mixed_targets
@@ -27,6 +28,7 @@ from learners.strategies import strategy_named
 from learners.strategies.anchors import FISHER
 
 State = dict[str, Tensor]
+_SCALE = "scale."  # middle and spread of pictures; see `learners.model.Standard`
 LABELS = 0.5  # share of a student's loss that is what people really bought; the rest is what the teachers say
 
 
@@ -43,6 +45,11 @@ class Member:
     release: LoadedRelease
     fisher: State
     knows: Tensor
+
+    @property
+    def layout(self) -> Layout:
+        """What it is told of items."""
+        return self.release.model.config.layout
 
     @property
     def trunk(self) -> State:
@@ -65,7 +72,7 @@ def fused_items(members: Sequence[Member], weights: Sequence[float] | None = Non
 
 
 def assembled(trunk: Mapping[str, Tensor], vectors: Tensor, round_input: RoundInput) -> LoadedRelease:
-    """Return a model that has this trunk and these item vectors; items whose vector is 0 are their text."""
+    """Return a model that has this trunk and these item vectors; items whose vector is 0 are what describes them."""
     model = SharedModel(round_input.model, capacity=capacity_for(round_input.model, len(vectors)))
     model.load_state_dict(dict(trunk), strict=False)
     texts = torch.from_numpy(round_input.text_vectors)
@@ -98,7 +105,7 @@ def measured_fisher(release: LoadedRelease, round_input: RoundInput, *, samples:
             model,
             text_vectors=torch.from_numpy(round_input.text_vectors),
             active=torch.from_numpy(round_input.active),
-            config=round_input.training,
+            config=round_input.training.of_first_round(),
             strategy=strategy,
             epochs=1,
             learning_rate=round_input.training.learning_rate,
@@ -142,9 +149,10 @@ def composition(
 ) -> tuple[LoadedRelease, list[float]]:
     """Add up what the models changed in one base, weighed by what validation says; returns the weights, too."""
     vectors, trunks = fused_items(members), [member.trunk for member in members]
+    measured = {name: value for name, value in base.items() if name.startswith(_SCALE)}  # nothing that training changed
 
     def made(weights: Sequence[float]) -> LoadedRelease:
-        return assembled(composed(base, trunks, weights), vectors, round_input)
+        return assembled({**composed(base, trunks, weights), **measured}, vectors, round_input)
 
     weights, _ = composition_weights(len(members), lambda tried: score(made(tried)), passes=passes)
     return made(weights), weights
@@ -206,7 +214,7 @@ def distilled(
                 start.model.requires_grad_(requires_grad=True),
                 text_vectors=torch.from_numpy(round_input.text_vectors),
                 active=torch.from_numpy(round_input.active),
-                config=round_input.training,
+                config=round_input.training.of_first_round(),
                 strategy=strategy_named("naive"),
                 epochs=epochs,
                 learning_rate=learning_rate,
@@ -217,13 +225,13 @@ def distilled(
         batches.append(rows)
     teachers = [Teacher(member.release.model, torch.from_numpy(member.release.item_matrix)) for member in members]
     optimizer = torch.optim.AdamW(start.model.parameters(), lr=learning_rate, weight_decay=0.01)
-    size = inputs[0].training.first_batch_rows
+    size, by = inputs[0].training.first_batch_rows, inputs[0].training.batching
     steps = epochs * sum(-(-len(rows) // size) for rows in batches)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(inputs[0].seed)
     start.model.train()
     for _ in range(epochs):
-        order = [(shop, batch) for shop, rows in enumerate(batches) for batch in rows.batches(size, generator)]
+        order = [(shop, batch) for shop, rows in enumerate(batches) for batch in rows.batches(size, generator, by=by)]
         for place in torch.randperm(len(order), generator=generator).tolist():
             shop, batch = order[place]
             scored, labels = trainers[shop].likelihood(batches[shop].take(batch))

@@ -146,6 +146,7 @@ class KnowledgeStore:
 
         Raises:
             CorruptKnowledgeError: If the bytes are not those that were deposited, or gone.
+            ArtifactStoreError: If the artifact store does not answer.
         """
         try:
             content = self.artifacts.read(entry.sha256)

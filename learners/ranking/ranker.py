@@ -14,7 +14,7 @@ from learners.interactions import is_target
 from learners.items.catalog import Catalog
 from learners.mixture.context_pool import ContextPool, Situation, surface_of
 from learners.mixture.pool import CONTEXTS, PoolConfig, softmax
-from learners.ranking.shared_expert import BLOCK, SharedExpert
+from learners.ranking.shared_expert import BLOCK, Descriptions, SharedExpert
 from learners.releases.release import LoadedRelease
 
 Floats = npt.NDArray[np.float32]
@@ -117,7 +117,7 @@ class Ranker:
         start = [self.config.shared_start, *(self.config.memory_start * START)]
         self.mixture = ContextPool(EXPERTS, start=start, contexts=CONTEXTS, config=self.config.mixture)
         self.shared: SharedExpert | None = None
-        self.text_vectors: dict[int, Floats] = {}
+        self.descriptions = Descriptions()
 
     @property
     def model_version(self) -> int:
@@ -128,7 +128,7 @@ class Ranker:
         """Use a release from the next ranking on; None falls back to fast memory alone."""
         expert = None
         if release is not None:
-            expert = SharedExpert(release, self.catalog, self.text_vectors)
+            expert = SharedExpert(release, self.catalog, self.descriptions)
             expert.refresh()
         self.shared = expert
 
@@ -139,9 +139,15 @@ class Ranker:
             people[:, 0] = self.config.shared_start
             people[:, 1:] = self.config.memory_start * self.memory.pool.weights
 
-    def describe(self, item_id: str, text_vector: Floats) -> None:
-        """Say what an item's text means, so that a release that has never seen it can score it."""
-        self.text_vectors[self.catalog.admit(item_id)] = text_vector
+    def describe(self, item_id: str, text_vector: Floats, *others: Floats) -> None:
+        """Say what describes an item, so that a release that has never seen it can score it.
+
+        Args:
+            item_id: Which item.
+            text_vector: Of its text, [T].
+            others: Of its picture [V] and its attributes [A], where there are any.
+        """
+        self.descriptions.put(self.catalog.admit(item_id), (text_vector, *others))
 
     def barred(self, items: int) -> npt.NDArray[np.int64]:
         """Return the item indexes below `items` that must not be ranked: delisted or expired ones, and padding."""

@@ -1,6 +1,6 @@
 """The shared model as an expert: a release's opinion on every item of the catalogue, known to it or not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +8,7 @@ import torch
 
 from learners.histories import Past
 from learners.items.catalog import Catalog
+from learners.items.layout import Parts
 from learners.mixture.pool import log_softmax
 from learners.releases.release import LoadedRelease
 
@@ -21,22 +22,43 @@ stream is cut into calls, the scores are the same to the bit."""
 _ROWS_STEP = 1_024
 
 
+class Descriptions:
+    """What describes items that came after a release, by `item_index`; a later description replaces an earlier one."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, Parts] = {}
+        self._told: list[int] = []
+
+    def put(self, item_index: int, parts: Parts) -> None:
+        """Describe an item."""
+        self._parts[item_index] = parts
+        self._told.append(item_index)
+
+    def since(self, start: int) -> dict[int, Parts]:
+        """Return what was told after the first `start` times, in that order."""
+        return {index: self._parts[index] for index in self._told[start:]}
+
+    def __len__(self) -> int:
+        """How often an item was described."""
+        return len(self._told)
+
+
 class SharedExpert:
     """A release, its items re-ordered to the catalogue's indexes.
 
-    Items the release has never seen are scored by their text vector where one was given, else like the average item.
+    Items the release has never seen are scored by what describes them where that was given, else like the average item.
 
     Args:
         release: The model.
         catalog: Item indexes.
-        text_vectors: `item_index` -> text vector [T] of items that came after the release.
+        descriptions: Of items that came after the release.
     """
 
-    def __init__(self, release: LoadedRelease, catalog: Catalog, text_vectors: Mapping[int, Floats]) -> None:
+    def __init__(self, release: LoadedRelease, catalog: Catalog, descriptions: Descriptions) -> None:
         self.release = release
         self.version = release.version
         self._catalog = catalog
-        self._text_vectors = text_vectors
+        self._descriptions = descriptions
         self._source = torch.from_numpy(release.item_matrix)
         width = release.item_matrix.shape[1]
         self._matrix = torch.zeros(0, width)
@@ -46,11 +68,12 @@ class SharedExpert:
         self._blind: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 
     def refresh(self) -> None:
-        """Take in items and text vectors that are new since the last call."""
+        """Take in items and descriptions that are new since the last call."""
         items = len(self._catalog)
-        if (items, len(self._text_vectors)) == self._taken_in:
+        if (items, len(self._descriptions)) == self._taken_in:
             return
-        self._taken_in = items, len(self._text_vectors)
+        told = self._descriptions.since(self._taken_in[1])
+        self._taken_in = items, len(self._descriptions)
         if items > len(self._matrix):
             rows = -(-items // _ROWS_STEP) * _ROWS_STEP
             matrix = torch.zeros(rows, self._source.shape[1])
@@ -65,9 +88,12 @@ class SharedExpert:
             indexes, rows_of = (list(column) for column in zip(*pairs, strict=True))
             self._matrix[indexes] = self._source[rows_of]
             self._known[indexes] = True
-        described = [index for index in self._text_vectors if index < items and not self._known[index]]
-        if described:
-            vectors = np.stack([self._text_vectors[index] for index in described])
+        layout = self.release.model.config.layout
+        fresh = {
+            index: layout.row(parts) for index, parts in told.items() if self._catalog.item_ids[index] not in index_of
+        }
+        if described := [index for index, row in fresh.items() if row.any()]:
+            vectors = np.stack([fresh[index] for index in described])
             self._matrix[described] = torch.from_numpy(self.release.encode_new_items(vectors))
             self._known[described] = True
         self._items = items

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from learners.disk import sha256_of, whole_directory, write_whole
 from learners.errors import CorruptReleaseError, ReleaseNotFoundError
+from learners.items.layout import Layout
 from learners.model import ModelConfig, SharedModel
 
 Floats = npt.NDArray[np.float32]
@@ -87,13 +88,18 @@ class LoadedRelease:
             projected: Floats = self.model.described(torch.as_tensor(text_vectors, dtype=torch.float32)).numpy()
         return projected
 
-    def extended(self, item_ids: Sequence[str], text_vectors: Floats) -> "LoadedRelease":
+    def extended(
+        self, item_ids: Sequence[str], text_vectors: Floats, *, layout: Layout | None = None
+    ) -> "LoadedRelease":
         """Return this release with new items appended to its matrix, so that they can be ranked and stand in histories.
 
         Args:
             item_ids: Items it does not know, in the order of their new indexes.
-            text_vectors: Their text vectors [n, T]; zeros where there is no text.
+            text_vectors: What describes them, [n, T] or wider; zeros for what they lack.
+            layout: Of these rows, where it may be another than this model's; what the model does not know is left out.
         """
+        if layout is not None:
+            text_vectors = layout.fitted(text_vectors, self.model.config.layout)
         added = torch.from_numpy(self.encode_new_items(text_vectors))
         return LoadedRelease(
             version=self.version,

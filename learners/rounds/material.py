@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -26,6 +26,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "sampling": get_args(Sampling),
     "batching": get_args(Batching),
 }
+FIRST_EPSILON = 1e-8  # AdamW's, PyTorch's own: from scratch every item has its turn as a target
 _ARRAYS, _FACTS = "arrays.npz", "round.json"
 _PATHS = ("incumbent", "start", "donors")
 _EXTRA = "extra."
@@ -40,8 +41,8 @@ class RoundConfig:
         first_epochs: The same for a first round; 0 leaves what it starts from as it is.
         batch_rows: Histories per optimizer step of a fine-tuning round; at least 1.
         first_batch_rows: The same for a first round.
-        batching: What every step has equally many of: `rows`, or `targets`, so that each target counts alike: a batch
-            of short histories then has more rows than `batch_rows`, one of long ones fewer.
+        batching: What every step has equally many of: `targets`, so that each target counts alike (a batch of short
+            histories then has more rows than `batch_rows`, one of long ones fewer), or `rows`.
         learning_rate: eta_0 of AdamW, above 0.
         adam_epsilon: Of AdamW in a fine-tuning round, above 0. Items that are not in the round get tiny gradients, all
             downwards; an epsilon far below those lifts them to full steps, and what is out of season sinks.
@@ -51,10 +52,12 @@ class RoundConfig:
         weight_decay: AdamW's; at least 0.
         max_grad_norm: Gradients are clipped to this norm; above 0.
         distillation: Weight of staying close to the incumbent on replayed rows; 0 turns it off.
-        full_softmax_items: Up to this many items the loss ranks all of them; beyond, a sample.
+        full_softmax_items: Up to this many items the loss of a fine-tuning round ranks all of them; beyond, a sample.
         sampled_negatives: Items drawn per step beyond that.
+        first_full_softmax_items: As `full_softmax_items`, for a first round, which has everything to learn.
+        first_sampled_negatives: As `sampled_negatives`, for a first round.
         loss: `softmax` (cross-entropy, corrected for what was sampled) or `gbce` (see `learners.rounds.losses`).
-        sampling: How the sample is drawn: `uniform`, or by `popularity` among the round's targets (softmax only).
+        sampling: How the sample is drawn: by `popularity` among the round's targets (softmax only), or `uniform`.
         validation_share: Share of new rows whose newest target is kept from training, to stop early on; in [0, 0.5].
             0, the default, trains for all epochs: on Online Retail stopping early on 0.1 cost a hundredth of hit rate.
         patience: Epochs without a better validation loss before training stops; at least 1.
@@ -71,7 +74,7 @@ class RoundConfig:
     first_epochs: int = 24
     batch_rows: int = 16
     first_batch_rows: int = 32
-    batching: Batching = "rows"
+    batching: Batching = "targets"
     learning_rate: float = 6e-3
     adam_epsilon: float = 5e-4
     first_learning_rate: float = 2e-3
@@ -80,10 +83,12 @@ class RoundConfig:
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     distillation: float = 1.0
-    full_softmax_items: int = 20_000
-    sampled_negatives: int = 8_192
+    full_softmax_items: int = 2_000
+    sampled_negatives: int = 1_024
+    first_full_softmax_items: int = 20_000
+    first_sampled_negatives: int = 8_192
     loss: Loss = "softmax"
-    sampling: Sampling = "uniform"
+    sampling: Sampling = "popularity"
     validation_share: float = 0.0
     patience: int = 2
     threads: int = 1
@@ -96,7 +101,15 @@ class RoundConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
-        for name in ("epochs", "batch_rows", "first_batch_rows", "sampled_negatives", "patience", "threads"):
+        for name in (
+            "epochs",
+            "batch_rows",
+            "first_batch_rows",
+            "sampled_negatives",
+            "first_sampled_negatives",
+            "patience",
+            "threads",
+        ):
             if getattr(self, name) < 1:
                 raise InvalidModelConfigError(name=name, value=getattr(self, name), expected="at least 1")
         if self.first_epochs < 0:
@@ -110,6 +123,21 @@ class RoundConfig:
         if not 0 <= self.validation_share <= 0.5:
             raise InvalidModelConfigError(name="validation_share", value=self.validation_share, expected="in [0, 0.5]")
         _require_choices(self)
+
+    def of_first_round(self) -> "RoundConfig":
+        """Return the settings of a first round in place of a fine-tuning round's; epochs stay as they are.
+
+        >>> RoundConfig(batch_rows=16, first_batch_rows=32).of_first_round().batch_rows
+        32
+        """
+        return replace(
+            self,
+            batch_rows=self.first_batch_rows,
+            learning_rate=self.first_learning_rate,
+            adam_epsilon=FIRST_EPSILON,
+            full_softmax_items=self.first_full_softmax_items,
+            sampled_negatives=self.first_sampled_negatives,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +170,7 @@ class RoundInput:
         frozen_histories: The gate's frozen window, int32 [F, L].
         frozen_targets: The items that followed, int32 [F].
         item_ids: `item_index` -> `item_id`, N of them; index 0 is padding.
-        text_vectors: Text vector of each item, float32 [N, T]; zeros where there is no text.
+        text_vectors: What describes each item, float32 [N, `model.described_width`]; zeros for what it lacks.
         active: Whether each item may be ranked, bool [N].
         learned: Interactions with each item that the incumbent's rounds learned from, int32 [N]; see `Lessons`. Empty:
             unknown, which leaves every item the row it has.
@@ -187,6 +215,11 @@ class RoundInput:
     facts: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     people: Sequence[Person] = ()
+
+    @property
+    def texts(self) -> npt.NDArray[np.float32]:
+        """The items' text vectors alone, [N, T]."""
+        return self.text_vectors[:, : self.model.text_width]
 
     def __post_init__(self) -> None:
         """Check every shape and every index once, so that training need not.

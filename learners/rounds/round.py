@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +31,6 @@ __all__ = ["RoundConfig", "RoundInput", "RoundResult", "judge_releases", "run_ro
 
 Outcome = Literal["passed", "refused", "empty"]
 CANDIDATE, RESULT = "candidate", "result.json"
-FIRST_EPSILON = 1e-8  # AdamW's, PyTorch's own: from scratch every item has its turn as a target
 _SHAPE = (
     "width",
     "layers",
@@ -110,15 +109,16 @@ def run_round(round_input: RoundInput, out_dir: Path, *, beat: Beat = lambda _st
         start = None if strategy.from_scratch or incumbent is not None else _loaded(round_input.start)
         model, from_scratch = _copy_of(parent or start, round_input)
         first = from_scratch or parent is None
+        how = config.of_first_round() if first else config
         trainer = Trainer(
             model.to(device),
             text_vectors=torch.from_numpy(round_input.text_vectors).to(device),
             active=torch.from_numpy(round_input.active).to(device),
-            config=replace(config, batch_rows=config.first_batch_rows) if first else config,
+            config=how,
             strategy=strategy,
             epochs=config.first_epochs if first else config.epochs,
-            learning_rate=config.first_learning_rate if first else config.learning_rate,
-            epsilon=FIRST_EPSILON if first else config.adam_epsilon,
+            learning_rate=how.learning_rate,
+            epsilon=how.adam_epsilon,
             seed=round_input.seed,
             teacher=None if parent is None else _teacher(parent, device),
             held={} if round_input.incumbent is None or first else load_kept(round_input.incumbent),
@@ -179,19 +179,21 @@ def _copy_of(incumbent: LoadedRelease | None, round_input: RoundInput) -> tuple[
     if incumbent is None or any(getattr(incumbent.model.config, name) != getattr(config, name) for name in _SHAPE):
         model = SharedModel(config, capacity=capacity_for(config, items))
         model.admit(0, torch.from_numpy(round_input.text_vectors))
+        model.look_at(torch.from_numpy(round_input.text_vectors))
         return model, True
     capacity = incumbent.model.capacity
     model = SharedModel(config, capacity=capacity)
     model.load_state_dict(incumbent.model.state_dict())
     if items > capacity:
         model = model.grown(capacity_for(config, items))
+    model.look_at(torch.from_numpy(round_input.text_vectors))
     known = len(incumbent.item_ids)
     model.admit(known, torch.from_numpy(round_input.text_vectors[known:]))
     if len(round_input.learned) and round_input.incumbent is not None:
         warm_start(
             model,
             learned=torch.from_numpy(round_input.learned),
-            text_vectors=torch.from_numpy(round_input.text_vectors),
+            text_vectors=model.comparable(torch.from_numpy(round_input.text_vectors)),
             neighbours=torch.from_numpy(round_input.neighbours).long(),
             strengths=torch.from_numpy(round_input.strengths),
         )
@@ -222,7 +224,8 @@ def _extended(incumbent: LoadedRelease, round_input: RoundInput) -> LoadedReleas
     """Return the incumbent as it serves today: items it never saw stand in by their text."""
     incumbent.model.cpu()
     known = len(incumbent.item_ids)
-    return incumbent.extended(round_input.item_ids[known:], round_input.text_vectors[known:])
+    rows = round_input.text_vectors[known:]
+    return incumbent.extended(round_input.item_ids[known:], rows, layout=round_input.model.layout)
 
 
 def _ranks(release: LoadedRelease, round_input: RoundInput) -> dict[str, Ranks]:

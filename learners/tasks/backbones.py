@@ -192,6 +192,11 @@ class StateCache:
                 self._held.move_to_end((text, most))
         return padded([known[text].float() for text in texts])
 
+    def clear(self) -> None:
+        """Remember nothing."""
+        self._held.clear()
+        self._bytes = 0
+
     def _keep(self, key: tuple[str, int], states: Tensor) -> None:
         self._held[key] = states
         self._bytes += states.nbytes

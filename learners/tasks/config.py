@@ -130,6 +130,19 @@ def one_of(name: str, value: object, known: Iterable[str]) -> None:
         raise InvalidTaskError(name=name, value=value, expected=f"one of {', '.join(choices)}")
 
 
+def refuse_sequence(kind: str) -> None:
+    """Refuse the kind that is learned by the shared model and its rounds, not by a head of its own.
+
+    Raises:
+        InvalidTaskError: If `kind` is `sequence`.
+    """
+    if kind == "sequence":
+        expected = (
+            "pair, classify or score; a sequence task is learned by SequenceLearner, behind Kafka by `alluvium learner`"
+        )
+        raise InvalidTaskError(name="kind", value=kind, expected=expected)
+
+
 def at_least(name: str, value: object, least: int) -> None:
     """Refuse what is no whole number of at least `least`.
 

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from learners.errors import LearnerError
+from learners.errors import DivergedError, LearnerError
 
 
 class InvalidTaskError(LearnerError, ValueError):
-    """A field of a task's declaration is wrong."""
+    """A field of a task's declaration is wrong; `path` is the file that it lies in, if it does."""
 
-    def __init__(self, *, name: str, value: object, expected: str) -> None:
-        super().__init__(f"task's {name} is {value!r}; expected {expected}")
-        self.name, self.value = name, value
+    def __init__(self, *, name: str, value: object, expected: str, path: Path | None = None) -> None:
+        where = "" if path is None else f"{path}: "
+        super().__init__(f"{where}task's {name} is {value!r}; expected {expected}")
+        self.name, self.value, self.expected = name, value, expected
 
 
 class CorruptTaskError(LearnerError, ValueError):
@@ -27,3 +28,11 @@ class TaskNotFoundError(LearnerError, LookupError):
     def __init__(self, *, path: Path) -> None:
         super().__init__(f"no saved task in {path}")
         self.path = path
+
+
+class TaskDivergedError(DivergedError):
+    """The loss of one of several jointly learned tasks stopped being finite; the candidate was dropped."""
+
+    def __init__(self, *, task: str, step: int, loss: float) -> None:
+        super().__init__(step=step, loss=loss)
+        self.task = task

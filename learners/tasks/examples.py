@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 MOST_CHARACTERS = 20_000  # of a text: whatever follows is beyond any encoder's cut-off, and bounds what is remembered
@@ -17,11 +17,41 @@ class Example:
         texts: Of the task's inputs, in their order.
         numbers: Of the task's numbers, in their order; NaN where missing.
         label: Index of the class, or the number itself; None where it is to be predicted.
+        user_id: Whose it is, where that is known; nothing is learned from it.
+        known_at_ms: Since when we have it, in ms since 1970, where it is somebody's.
     """
 
     texts: tuple[str, ...]
     numbers: tuple[float, ...] = ()
     label: float | None = None
+    user_id: str | None = field(default=None, repr=False)
+    known_at_ms: int = field(default=0, repr=False)
+
+    def forgotten(self, user_id: str, until_ms: int) -> bool:
+        """Whether it goes when this person's examples up to and including a time are forgotten.
+
+        >>> example = Example(("tea",), user_id="ada", known_at_ms=5)
+        >>> example.forgotten("ada", 5), example.forgotten("ada", 4), example.forgotten("bob", 5)
+        (True, False, False)
+        """
+        return self.user_id == user_id and self.known_at_ms <= until_ms
+
+    def as_row(self) -> list[Any]:
+        """Return JSON-able values; `from_row` reads them.
+
+        >>> Example(("tea",), (math.nan, 2.0), label=1.0).as_row()
+        [['tea'], [None, 2.0], 1.0]
+        """
+        numbers = [None if math.isnan(number) else number for number in self.numbers]
+        owner = [] if self.user_id is None else [self.user_id, self.known_at_ms]
+        return [list(self.texts), numbers, self.label, *owner]
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> "Example":
+        """Return what `as_row` described."""
+        texts, numbers, label, *owner = row
+        read = tuple(math.nan if number is None else float(number) for number in numbers)
+        return cls(tuple(texts), read, label, *owner)
 
 
 @dataclass(frozen=True, slots=True)

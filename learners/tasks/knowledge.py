@@ -20,14 +20,14 @@ from learners.knowledge.store import KnowledgeStore
 from learners.knowledge.task_vectors import task_vector
 from learners.tasks import judging
 from learners.tasks.examples import Example
-from learners.tasks.learner import LEAST_EXAMPLES, RoundOutcome, Rows, TaskLearner
+from learners.tasks.learner import LEAST_EXAMPLES, Given, Offsets, RoundOutcome, TaskLearner
 from learners.tasks.model import TaskModel
 from learners.tasks.training import class_weights, train
 
 SCRATCH = "from scratch"
 _DESCRIBED = 256  # examples whose texts describe a task
 _BINS = 10  # of labels that are numbers
-_TRIAL_EPOCHS, _TRIAL_SHARE = 2, 0.25
+TRIAL_EPOCHS, TRIAL_SHARE = 2, 0.25
 _ADAPTER = "adapter."
 
 
@@ -92,7 +92,7 @@ def deposit(
     Raises:
         LearnerError: If store or Postgres refuse; what was deposited before that stays.
     """
-    described = learner.memory.examples()
+    described = learner.memory.examples() or learner.exam.examples()  # people may have been forgotten
     embedding = vector_of(learner, described)
     learned = learner.model.learned()
     parts: dict[Kind, dict[str, Tensor]] = {
@@ -131,7 +131,14 @@ def notes_of(learner: TaskLearner) -> dict[str, str]:
     return {"encoder": learner.model.encoder.fingerprint, "additions": additions}
 
 
-def starts_from(store: KnowledgeStore, learner: TaskLearner, examples: Sequence[Example], *, k: int = 2) -> list[Start]:
+def starts_from(
+    store: KnowledgeStore,
+    learner: TaskLearner,
+    examples: Sequence[Example],
+    *,
+    k: int = 2,
+    offsets: Offsets | None = None,
+) -> list[Start]:
     """Return the nearest tasks' adapters and heads as starts, the most alike first; what is damaged is left out.
 
     Args:
@@ -139,6 +146,7 @@ def starts_from(store: KnowledgeStore, learner: TaskLearner, examples: Sequence[
         learner: Of the new task.
         examples: That describe it.
         k: Most starts.
+        offsets: Of the round, by the name of each task that learns in it; what is `undone` by them is left out.
     """
     embedding = vector_of(learner, examples)
     kind: Kind = "head" if learner.task.training.encoder == "frozen" else "adapter"
@@ -146,7 +154,7 @@ def starts_from(store: KnowledgeStore, learner: TaskLearner, examples: Sequence[
     seen: set[str] = set()
     for match in store.nearest(embedding, k=8 * k, kind=kind, notes=notes_of(learner)):
         lineage = match.entry.lineage
-        if lineage.task in seen:
+        if lineage.task in seen or undone(lineage, offsets or {}):
             continue
         entries = [
             entry
@@ -165,6 +173,27 @@ def starts_from(store: KnowledgeStore, learner: TaskLearner, examples: Sequence[
         if len(found) == k:
             break
     return found
+
+
+def undone(lineage: Lineage, offsets: Offsets) -> bool:
+    """Whether one of these tasks left it in this round or a later one, before a kill undid them.
+
+    Such a start has learned the examples that are to judge it, and the round that is repeated did not have it.
+
+    Args:
+        lineage: Of an entry.
+        offsets: Of the round: task's name -> source partition -> next offset not yet learned.
+
+    >>> left = Lineage(task="classify/topic", model="topic", offsets={"0": 40})
+    >>> [undone(left, {"topic": own}) for own in ({}, {"0": 30}, {"0": 40}, {"0": 50})]
+    [True, True, True, False]
+    >>> undone(left, {"size": {"0": 30}})
+    False
+    """
+    own = offsets.get(lineage.model)
+    if own is None:
+        return False
+    return any(offset >= own.get(partition, 0) for partition, offset in lineage.offsets.items())
 
 
 def applied(model: TaskModel, start: Start) -> TaskModel:
@@ -188,14 +217,14 @@ def choose_start(learner: TaskLearner, examples: Sequence[Example], starts: Sequ
         examples: Of the first round, oldest first, without what will judge it.
         starts: Beside from scratch.
     """
-    cut = len(examples) - max(round(_TRIAL_SHARE * len(examples)), 1)
+    cut = len(examples) - max(round(TRIAL_SHARE * len(examples)), 1)
     learn, judged = examples[:cut], examples[cut:]
     weights = class_weights(learn, len(learner.task.classes)).numpy()
     gains, every = {}, [Start(SCRATCH, {}), *starts]
     for start in every:
         model = applied(learner.candidate(learn), start)
         try:
-            train(model, learn, rng=np.random.default_rng(learner.seed), epochs=_TRIAL_EPOCHS)
+            train(model, learn, rng=np.random.default_rng(learner.seed), epochs=TRIAL_EPOCHS)
         except DivergedError:
             gains[start.name] = -np.inf
             continue
@@ -207,17 +236,37 @@ def choose_start(learner: TaskLearner, examples: Sequence[Example], starts: Sequ
 
 
 def first_round(
-    learner: TaskLearner, examples: Rows, store: KnowledgeStore, *, k: int = 2
+    learner: TaskLearner,
+    examples: Given,
+    store: KnowledgeStore,
+    *,
+    k: int = 2,
+    offsets: Mapping[str, int] | None = None,
 ) -> tuple[RoundOutcome, Trial]:
-    """Run a learner's first round from whatever the trial on these examples chooses."""
+    """Run a learner's first round from whatever the trial on these examples chooses.
+
+    A round that is refused leaves the learner as it was, so that the next trial's start from scratch is one.
+
+    Args:
+        learner: Before its first released round.
+        examples: Of the round, oldest first.
+        store: Where knowledge is.
+        k: Most starts.
+        offsets: As of `deposit`, after this round; the task's own entries that reach as far are no starts.
+    """
     checked = [each for each in map(learner.task.validate, examples) if isinstance(each, Example)]
     kept = checked[: len(checked) - max(round(learner.task.training.hold_out * len(checked)), 1)]
     if len(kept) < LEAST_EXAMPLES:
         return learner.learn(examples), Trial({}, Start(SCRATCH, {}))
     try:
-        starts = starts_from(store, learner, kept, k=k)
+        starts = starts_from(store, learner, kept, k=k, offsets={} if offsets is None else {learner.task.name: offsets})
     except LearnerError:
         starts = []  # a store that does not answer stops nobody from learning
     trial = choose_start(learner, kept, starts)
-    applied(learner.model, trial.chosen)
-    return learner.learn(examples), trial
+    model = learner.model
+    before = model.learned()
+    applied(model, trial.chosen)
+    outcome = learner.learn(examples)
+    if not outcome.released:
+        model.restore(before)
+    return outcome, trial

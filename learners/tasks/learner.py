@@ -12,8 +12,8 @@ import torch
 from learners.errors import DivergedError
 from learners.rounds.gate import FROZEN, NEWEST, Verdict
 from learners.tasks import judging, storage
-from learners.tasks.backbones import Backbone, open_backbone
-from learners.tasks.errors import InvalidTaskError
+from learners.tasks.backbones import Backbone, StateCache, open_backbone
+from learners.tasks.config import refuse_sequence
 from learners.tasks.examples import Example, RejectedExample
 from learners.tasks.memory import ExampleMemory
 from learners.tasks.model import TaskModel
@@ -23,6 +23,8 @@ from learners.tasks.training import class_weights, train
 MEMORY, EXAM = 2000, 512
 LEAST_EXAMPLES = 4  # of a round; with fewer there is nothing to hold out
 Rows = Sequence[Mapping[str, Any]]
+Given = Sequence[Mapping[str, Any] | Example]  # rows, or what the task has already checked
+Offsets = Mapping[str, Mapping[str, int]]  # task's name -> source partition -> next offset not yet learned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,28 @@ class RoundOutcome:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What a round has of one task.
+
+    Args:
+        new: Examples to be learned, oldest first; empty where too few came for a round.
+        held: The newest, which judge.
+        rejected: What could not be used, with the reason.
+        usable: How many could; 0 to all of them are in `new` and `held`.
+    """
+
+    new: Sequence[Example]
+    held: Sequence[Example]
+    rejected: tuple[RejectedExample, ...]
+    usable: int
+
+    @property
+    def lacking(self) -> str:
+        """Why there is no round; empty where there can be one."""
+        return "" if self.new else f"too few examples: {self.usable}; at least {LEAST_EXAMPLES} needed"
+
+
 class TaskLearner:
     """Learns a task round by round; what serves is replaced only by what passed the gate.
 
@@ -83,6 +107,7 @@ class TaskLearner:
         seed: Of every random choice: equal seeds and equal rounds give equal models.
         memory: Most examples remembered.
         encoder: Of texts; None: the one that the task names.
+        cache: Of the frozen encoder's states, where other learners read the same texts; None: one of its own.
 
     >>> task = Task(name="topic", kind="classify", inputs=("text",), target="topic", classes=("tea", "mug"),
     ...             text_encoder="hash")
@@ -95,49 +120,51 @@ class TaskLearner:
         InvalidTaskError: If the task is of kind `sequence`.
     """
 
-    def __init__(self, task: Task, *, seed: int = 0, memory: int = MEMORY, encoder: Backbone | None = None) -> None:
-        if task.kind == "sequence":
-            expected = "pair, classify or score; sequence tasks are learned by SequenceLearner"
-            raise InvalidTaskError(name="kind", value=task.kind, expected=expected)
+    def __init__(
+        self,
+        task: Task,
+        *,
+        seed: int = 0,
+        memory: int = MEMORY,
+        encoder: Backbone | None = None,
+        cache: StateCache | None = None,
+    ) -> None:
+        refuse_sequence(task.kind)
         self.task, self.seed = task, seed
         self.version = self.rounds = 0
         self.memory = ExampleMemory(capacity=memory, strata=max(len(task.classes), 1))
         self.exam = ExampleMemory(capacity=EXAM, strata=max(len(task.classes), 1))
-        self._encoder = encoder or open_backbone(task.text_encoder)
+        self.encoder = encoder or open_backbone(task.text_encoder)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = TaskModel(task, self._encoder).eval()
+            self.model = TaskModel(task, self.encoder, cache=cache).eval()
 
-    def learn(self, examples: Rows) -> RoundOutcome:
+    def learn(self, examples: Given) -> RoundOutcome:
         """Run a round: train a copy on new and remembered examples, and let it serve if the gate lets it pass.
 
         Args:
             examples: Field -> value, oldest first. The newest share judges and is never learned.
         """
         began = time.perf_counter()
-        checked = [self.task.validate(values) for values in examples]
-        rejected = tuple(each for each in checked if isinstance(each, RejectedExample))
-        usable = [each for each in checked if isinstance(each, Example)]
-        if len(usable) < LEAST_EXAMPLES:
-            reason = f"too few examples: {len(usable)}; at least {LEAST_EXAMPLES} needed"
-            return RoundOutcome(released=False, reason=reason, version=self.version, rejected=rejected)
+        material = self.material(examples)
+        if material.lacking:
+            return RoundOutcome(
+                released=False, reason=material.lacking, version=self.version, rejected=material.rejected
+            )
         rng = np.random.default_rng([self.seed, self.rounds])
         self.rounds += 1
-        cut = len(usable) - max(round(self.task.training.hold_out * len(usable)), 1)
-        new, held = usable[:cut], usable[cut:]
-        outcome = self._round(new, held, rng)
-        self.memory.add(new, rng)
-        self.exam.add(held, rng)
+        outcome = self._round(material, rng)
+        self.remember(material, rng)
         return RoundOutcome(
             **outcome,
             version=self.version,
-            learned=len(new),
-            held_out=len(held),
-            rejected=rejected,
+            learned=len(material.new),
+            held_out=len(material.held),
+            rejected=material.rejected,
             seconds=time.perf_counter() - began,
         )
 
-    def predict(self, examples: Rows) -> list[Prediction]:
+    def predict(self, examples: Given) -> list[Prediction]:
         """Answer each example, in the order given; what cannot be read gets the reason instead."""
         checked = [self.task.validate(values, labelled=False) for values in examples]
         scores = iter(self.model.scores([each for each in checked if isinstance(each, Example)]))
@@ -148,12 +175,20 @@ class TaskLearner:
             for each in checked
         ]
 
-    def evaluate(self, examples: Rows) -> dict[str, float]:
+    def evaluate(self, examples: Given) -> dict[str, float]:
         """Return the kind's metrics, and how many examples could be used and how many not."""
         checked = [self.task.validate(values) for values in examples]
         usable = [each for each in checked if isinstance(each, Example)]
         found = judging.metrics_of(self.task, self.model.scores(usable), usable) if usable else {}
         return {**found, "examples": float(len(usable)), "rejected": float(len(checked) - len(usable))}
+
+    def forget(self, user_id: str, *, until_ms: int) -> int:
+        """Remember nothing of a person's examples up to and including a time; returns how many went.
+
+        What serves was learned from them and stays as it is; rounds from now on learn and judge without them.
+        """
+        self.model.forget_states()
+        return sum(held.forget(user_id, until_ms=until_ms) for held in (self.memory, self.exam))
 
     def save(self, folder: Path) -> None:
         """Write everything into a folder, whole or not at all; what was saved there before is replaced.
@@ -161,16 +196,12 @@ class TaskLearner:
         Raises:
             ReleaseWriteError: If the disk refuses; what was there before is untouched.
         """
-        state = {
-            "seed": self.seed,
-            "version": self.version,
-            "rounds": self.rounds,
-            "capacity": self.memory.capacity,
-            "memory": self.memory.get_state(),
-            "exam": self.exam.get_state(),
-        }
         storage.save(
-            folder, task=self.task, state=state, learned=self.model.learned(), encoder=self._encoder.fingerprint
+            folder,
+            declared={"task": self.task.as_dict()},
+            state=self.get_state(),
+            learned=self.model.learned(),
+            encoder=self.encoder.fingerprint,
         )
 
     @classmethod
@@ -184,13 +215,45 @@ class TaskLearner:
         saved = storage.load(folder)
         state = saved.state
         with storage.reading(folder):
-            learner = cls(saved.task, seed=state["seed"], memory=state["capacity"], encoder=encoder)
-            storage.check_encoder(folder, saved.encoder, learner._encoder.fingerprint)
-            learner.version, learner.rounds = state["version"], state["rounds"]
-            learner.memory.set_state(state["memory"])
-            learner.exam.set_state(state["exam"])
+            task = Task.from_dict(saved.declared["task"])
+            learner = cls(task, seed=state["seed"], memory=state["capacity"], encoder=encoder)
+            storage.check_encoder(folder, saved.encoder, learner.encoder.fingerprint)
+            learner.set_state(state)
             learner.model.restore(saved.learned)
         return learner
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all but the model, as JSON-able values."""
+        return {
+            "seed": self.seed,
+            "version": self.version,
+            "rounds": self.rounds,
+            "capacity": self.memory.capacity,
+            "memory": self.memory.get_state(),
+            "exam": self.exam.get_state(),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Become what `get_state` described; seed and capacity are the constructor's."""
+        self.version, self.rounds = state["version"], state["rounds"]
+        self.memory.set_state(state["memory"])
+        self.exam.set_state(state["exam"])
+
+    # ---- a round's steps, which several tasks take together in `learners.tasks.joint`
+
+    def material(self, examples: Given) -> Material:
+        """Check examples, oldest first, and hold the newest share of them out."""
+        checked = [self.task.validate(values) for values in examples]
+        rejected = tuple(each for each in checked if isinstance(each, RejectedExample))
+        usable = [each for each in checked if isinstance(each, Example)]
+        if len(usable) < LEAST_EXAMPLES:
+            return Material(new=(), held=(), rejected=rejected, usable=len(usable))
+        cut = len(usable) - max(round(self.task.training.hold_out * len(usable)), 1)
+        return Material(new=usable[:cut], held=usable[cut:], rejected=rejected, usable=len(usable))
+
+    def replayed(self, count: int, rng: np.random.Generator) -> list[Example]:
+        """Return what is to be learned again beside so many new examples."""
+        return self.memory.sample(round(self.task.training.replay * count), rng)
 
     def candidate(self, examples: Sequence[Example]) -> TaskModel:
         """Return a copy of what serves, to be trained; a first one measures numbers and labels by the examples."""
@@ -199,15 +262,22 @@ class TaskLearner:
             copied.standardise(examples)
         return copied
 
-    def _round(self, new: Sequence[Example], held: Sequence[Example], rng: np.random.Generator) -> dict[str, Any]:
-        replayed = self.memory.sample(round(self.task.training.replay * len(new)), rng)
-        candidate = self.candidate(new)
-        try:
-            losses = train(candidate, [*new, *replayed], rng=rng)
-        except DivergedError as error:
-            return {"released": False, "reason": str(error), "replayed": len(replayed)}
-        windows = {NEWEST: held, FROZEN: self.exam.examples()}
-        weights = class_weights([*new, *replayed], len(self.task.classes)).numpy()
+    def judged(
+        self, candidate: TaskModel, material: Material, replayed: Sequence[Example]
+    ) -> tuple[Verdict, dict[str, float]]:
+        """Compare a trained candidate with what serves, or a first one with the best constant answer.
+
+        Args:
+            candidate: Not changed.
+            material: What it learned, and the newest examples, which judge.
+            replayed: What else it learned.
+
+        Returns:
+            The gate's verdict, and the candidate's metrics on the newest examples; none where answers are not finite.
+        """
+        windows = {NEWEST: material.held, FROZEN: self.exam.examples()}
+        learned = [*material.new, *replayed] or self.exam.examples()
+        weights = class_weights(learned, len(self.task.classes)).numpy()
         answers = {name: candidate.scores(examples) for name, examples in windows.items()}
 
         def gained(predicted: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,18 +291,39 @@ class TaskLearner:
         finite = all(np.isfinite(found).all() for found in answers.values())
         first = self.version == 0
         rival = {
-            name: judging.constant_answer(self.task, new, len(examples)) if first else self.model.scores(examples)
+            name: judging.constant_answer(self.task, material.new or replayed, len(examples))
+            if first
+            else self.model.scores(examples)
             for name, examples in windows.items()
         }
         verdict = judging.judge_task(gained(answers), gained(rival), first=first, finite=finite)
+        return verdict, judging.metrics_of(self.task, answers[NEWEST], material.held) if finite else {}
+
+    def accept(self, candidate: TaskModel) -> None:
+        """Let a candidate serve."""
+        self.model, self.version = candidate, self.version + 1
+
+    def remember(self, material: Material, rng: np.random.Generator) -> None:
+        """Keep what was learned for replay, and what judged for later rounds' judging."""
+        self.memory.add(material.new, rng)
+        self.exam.add(material.held, rng)
+
+    def _round(self, material: Material, rng: np.random.Generator) -> dict[str, Any]:
+        replayed = self.replayed(len(material.new), rng)
+        candidate = self.candidate(material.new)
+        try:
+            losses = train(candidate, [*material.new, *replayed], rng=rng)
+        except DivergedError as error:
+            return {"released": False, "reason": str(error), "replayed": len(replayed)}
+        verdict, metrics = self.judged(candidate, material, replayed)
         if verdict.passed:
-            self.model, self.version = candidate, self.version + 1
+            self.accept(candidate)
         return {
             "released": verdict.passed,
             "reason": "; ".join(verdict.reasons),
             "replayed": len(replayed),
             "verdict": verdict,
-            "metrics": judging.metrics_of(self.task, answers[NEWEST], held) if finite else {},
+            "metrics": metrics,
             "losses": tuple(losses),
         }
 

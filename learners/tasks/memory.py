@@ -54,22 +54,17 @@ class ExampleMemory:
             return held
         return [held[place] for place in rng.choice(len(held), size=most, replace=False)]
 
+    def forget(self, user_id: str, *, until_ms: int) -> int:
+        """Remove a person's examples up to and including a time; returns how many went."""
+        before = len(self)
+        self._held = [[each for each in held if not each.forgotten(user_id, until_ms)] for held in self._held]
+        return before - len(self)
+
     def get_state(self) -> dict[str, Any]:
         """Return JSON-able values."""
-        rows = [[[list(e.texts), [_plain(n) for n in e.numbers], e.label] for e in held] for held in self._held]
-        return {"seen": list(self._seen), "held": rows}
+        return {"seen": list(self._seen), "held": [[example.as_row() for example in held] for held in self._held]}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Become what `get_state` described."""
         self._seen = [int(seen) for seen in state["seen"]]
-        self._held = [
-            [
-                Example(tuple(texts), tuple(float("nan") if n is None else float(n) for n in numbers), label)
-                for texts, numbers, label in held
-            ]
-            for held in state["held"]
-        ]
-
-
-def _plain(number: float) -> float | None:
-    return None if number != number else number  # noqa: PLR0124 - JSON has no NaN
+        self._held = [[Example.from_row(row) for row in held] for held in state["held"]]

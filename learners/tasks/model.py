@@ -18,6 +18,7 @@ from learners.tasks.task import Task
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 _BATCH = 128
 _LEAST_SPREAD = 1e-6
+_MEASURES = ("number_means", "number_spreads", "label_mean", "label_spread")
 
 
 class TaskModel(nn.Module):
@@ -59,8 +60,13 @@ class TaskModel(nn.Module):
 
     def standardise(self, examples: Sequence[Example]) -> None:
         """Fix what numbers and labels are measured in, from the first examples that are learned."""
+        self.measure_numbers([example.numbers for example in examples])
+        self.measure_labels(examples)
+
+    def measure_numbers(self, rows: Sequence[Sequence[float]]) -> None:
+        """Fix what numbers are measured in, from rows of them."""
         if self.task.numbers:
-            numbers = np.array([example.numbers for example in examples], dtype=np.float64)
+            numbers = np.array(rows, dtype=np.float64)
             with np.errstate(all="ignore"):
                 filled = np.where(np.isfinite(numbers), numbers, np.nan)
                 known = np.isfinite(filled).any(axis=0)
@@ -68,6 +74,9 @@ class TaskModel(nn.Module):
                 spreads = np.where(known, np.nanstd(np.where(known, filled, 0.0), axis=0), 1.0)
             self.number_means.copy_(torch.from_numpy(means))
             self.number_spreads.copy_(torch.from_numpy(np.where(spreads > _LEAST_SPREAD, spreads, 1.0)))
+
+    def measure_labels(self, examples: Sequence[Example]) -> None:
+        """Fix what labels are measured in."""
         if self.task.kind in {"score", "pair"} and self.task.loss != "binary":
             labels = np.array([example.label for example in examples], dtype=np.float64)
             self.label_mean.fill_(float(labels.mean()))
@@ -118,6 +127,10 @@ class TaskModel(nn.Module):
         vectors: Floats = MeanPooling(states.shape[-1])(states, mask).numpy()
         return vectors
 
+    def forget_states(self) -> None:
+        """Forget every text whose states are remembered; they are computed again when needed."""
+        self._cache[0].clear()
+
     def scores(self, examples: Sequence[Example]) -> Floats:
         """Return what is predicted, without gradients, in the order given.
 
@@ -157,12 +170,13 @@ class TaskModel(nn.Module):
         """Return the parameters that learn, by name."""
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
+    def changing(self) -> dict[str, Tensor]:
+        """Return all that learning changes, by name; the tensors themselves."""
+        return {**self.trained(), **{name: getattr(self, name) for name in _MEASURES}}
+
     def learned(self) -> dict[str, Tensor]:
-        """Return all that learning changes, by name; `restore` takes it."""
-        own = ("number_means", "number_spreads", "label_mean", "label_spread")
-        return {name: value.detach().clone() for name, value in self.trained().items()} | {
-            name: getattr(self, name).clone() for name in own
-        }
+        """Return copies of all that learning changes, by name; `restore` takes it."""
+        return {name: value.detach().clone() for name, value in self.changing().items()}
 
     def restore(self, learned: Mapping[str, Tensor]) -> None:
         """Become what `learned` described.
@@ -172,9 +186,8 @@ class TaskModel(nn.Module):
             RuntimeError: If a shape is another.
         """
         with torch.no_grad():
-            current = {**dict(self.trained()), **dict(self.named_buffers())}
-            for name in self.learned():
-                current[name].copy_(learned[name])
+            for name, value in self.changing().items():
+                value.copy_(learned[name])
 
     def _states(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         most = self.task.training.max_tokens

@@ -1,4 +1,4 @@
-"""A task's learner on disk: one immutable directory per save and a pointer to the newest, both whole or not there."""
+"""A learner of tasks on disk: one immutable directory per save and a pointer to the newest, both whole or not there."""
 
 import json
 import shutil
@@ -16,28 +16,42 @@ from torch import Tensor
 
 from learners.disk import sha256_of, sweep, whole_directory, write_whole
 from learners.tasks.errors import CorruptTaskError, InvalidTaskError, TaskNotFoundError
-from learners.tasks.task import Task
 
 CURRENT, MANIFEST, STATE, TENSORS = "CURRENT", "manifest.json", "state.json", "learned.safetensors"
 _FORMAT = 1
+_OWN = frozenset({"format", "encoder", "sha256"})  # of the manifest; the rest is what is declared
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a folder holds of a task's learner."""
+    """What a folder holds of a learner.
 
-    task: Task
+    Args:
+        declared: What it learns, as plain values: its `task`, or its `tasks` and how they are learned jointly.
+        state: JSON-able.
+        learned: Tensors by name.
+        encoder: Fingerprint of what they were learned beside.
+    """
+
+    declared: Mapping[str, Any]
     state: Mapping[str, Any]
     learned: Mapping[str, Tensor]
     encoder: str
 
 
-def save(folder: Path, *, task: Task, state: Mapping[str, Any], learned: Mapping[str, Tensor], encoder: str) -> None:
+def save(
+    folder: Path,
+    *,
+    declared: Mapping[str, Any],
+    state: Mapping[str, Any],
+    learned: Mapping[str, Tensor],
+    encoder: str,
+) -> None:
     """Write a new version beside the old one, turn the pointer, and remove the old one.
 
     Args:
         folder: Created if missing; one writer at a time.
-        task: The declaration.
+        declared: JSON-able; what is learned.
         state: JSON-able.
         learned: What the model learned.
         encoder: Fingerprint of what it learned beside.
@@ -53,7 +67,7 @@ def save(folder: Path, *, task: Task, state: Mapping[str, Any], learned: Mapping
     }
     manifest = {
         "format": _FORMAT,
-        "task": task.as_dict(),
+        **declared,
         "encoder": encoder,
         "sha256": {name: sha256_of(content) for name, content in contents.items()},
     }
@@ -85,8 +99,8 @@ def load(folder: Path) -> Saved:
         for name, content in contents.items():
             if sha256_of(content) != manifest["sha256"][name]:
                 raise CorruptTaskError(path=current / name, cause="its SHA-256 is not the manifest's")
-        task = Task.from_dict(manifest["task"])
-        return Saved(task, json.loads(contents[STATE]), load_tensors(contents[TENSORS]), manifest["encoder"])
+        declared = {name: value for name, value in manifest.items() if name not in _OWN}
+        return Saved(declared, json.loads(contents[STATE]), load_tensors(contents[TENSORS]), manifest["encoder"])
 
 
 def check_encoder(folder: Path, saved: str, present: str) -> None:

@@ -88,7 +88,10 @@ class Task:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InvalidTaskError(name="file", value=str(path), expected=f"readable TOML: {error}") from error
-        return cls.from_dict(values)
+        try:
+            return cls.from_dict(values)
+        except InvalidTaskError as error:
+            raise InvalidTaskError(name=error.name, value=error.value, expected=error.expected, path=path) from error
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Task":
@@ -124,13 +127,17 @@ class Task:
         """The name of the loss."""
         return self.training.loss or LOSSES[self.kind][0]
 
-    def validate(self, example: Mapping[str, Any], *, labelled: bool = True) -> Example | RejectedExample:
+    def validate(self, example: Mapping[str, Any] | Example, *, labelled: bool = True) -> Example | RejectedExample:
         """Return the checked example, or why it cannot be used.
 
         Args:
-            example: Field -> value.
+            example: Field -> value; or one that this task has checked, which is returned as it is.
             labelled: Whether the label must be there.
         """
+        if isinstance(example, Example):
+            if labelled and example.label is None:
+                return RejectedExample(self.target, f"{self.target} is missing; expected the label")
+            return example
         return checked(
             example,
             inputs=self.inputs,
@@ -142,7 +149,7 @@ class Task:
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not all(isinstance(each, str) and each for each in value):
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) and each for each in value):
         raise InvalidTaskError(name=name, value=value, expected="a list of names")
     if len(set(value)) != len(value):
         raise InvalidTaskError(name=name, value=value, expected="different names")

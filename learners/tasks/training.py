@@ -41,7 +41,7 @@ def train(
     optimizer = optimizer_of(model)
     epochs = epochs or config.epochs
     steps = epochs * -(-len(examples) // config.batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
     weights = class_weights(examples, len(model.task.classes))
     model.train()
     with torch.random.fork_rng(devices=[]):
@@ -153,10 +153,10 @@ def _numbered(texts: Sequence[str]) -> Tensor:
     return torch.tensor([numbers.setdefault(text, len(numbers)) for text in texts], dtype=torch.long)
 
 
-def _rate(step: int, steps: int) -> float:
+def rate(step: int, steps: int) -> float:
     """Share of the full learning rate: up in the first few steps, then down to zero.
 
-    >>> [round(_rate(step, 100), 2) for step in (0, 5, 6, 53, 100)]
+    >>> [round(rate(step, 100), 2) for step in (0, 5, 6, 53, 100)]
     [0.17, 1.0, 1.0, 0.5, 0.0]
     """
     warm = max(round(_WARM_UP * steps), 1)

@@ -15,6 +15,7 @@ class LearnerProcessConfig:
         lock_wait_s: How long to wait for another learner to end.
         registry_interval_s: Between two looks at releases that others made, such as `alluvium models rollback`.
         keep_versions: Newest releases whose directories stay on disk.
+        picture_patience_s: A round waits for pictures that are yet to be looked at no longer than this.
         stall_s: Without progress for so long, though interactions wait, `/healthz` says 503 ...
         exit_s: ... and for so long, the process ends itself.
     """
@@ -26,5 +27,6 @@ class LearnerProcessConfig:
     lock_wait_s: float = 30.0
     registry_interval_s: float = 5.0
     keep_versions: int = 5
+    picture_patience_s: float = 300.0
     stall_s: float = 60.0
     exit_s: float = 180.0

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from learners.items.gallery import Wanted
 from learners.quality.drift import DriftEvent
 from learners.quality.metrics import MetricValue
 from learners.rounds.triggers import Trigger
@@ -32,6 +33,7 @@ class Findings:
         learned: Target interactions scored and learned.
         model_version: The release that scores; 0: none.
         texts: Of items newly listed, to be encoded.
+        pictures: Theirs, to be looked at; none where the model is told of none.
         forgotten: Who asked to be forgotten, and up to when (ms), since the last look.
         learned_from: The interactions that were learned since the last look.
     """
@@ -48,6 +50,7 @@ class Findings:
     learned: int = 0
     model_version: int = 0
     texts: Sequence[str] = ()
+    pictures: Sequence[Wanted] = ()
     forgotten: Mapping[str, int] = field(default_factory=dict)
     learned_from: Sequence[Interaction] = ()
 

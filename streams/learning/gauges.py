@@ -11,6 +11,7 @@ ADOPTED_VERSION = Gauge("alluvium_learner_model_version", "The release that the 
 UPDATES = Gauge("alluvium_expert_updates", "Records of experts.updates written.")
 UPDATE_BYTES = Gauge("alluvium_expert_update_bytes", "Their size before compression.")
 WAITING = Gauge("alluvium_learner_announcements_waiting", "Records that Kafka has not acknowledged yet.")
+PICTURES = Gauge("alluvium_learner_pictures", "Items' pictures by what became of them.", ["outcome"])
 QUALITY = Gauge("alluvium_quality", "Prequential quality over the last window.", ["metric", "expert"])
 QUALITY_TOTAL = Gauge("alluvium_quality_since_start", "Prequential quality since the start.", ["metric", "expert"])
 DRIFTS = Counter("alluvium_drifts", "Drift warnings and alarms.", ["metric", "level"])

@@ -36,6 +36,7 @@ def apply_catalogue(catalog: Catalog, batch: RecordBatch) -> tuple[list[int], in
                 brand=item.brand,
                 price=item.price,
                 attributes=item.attributes,
+                image=item.image,
             )
         )
     return listed, unreadable

@@ -106,6 +106,7 @@ class Lifecycle:
         elif (current.sequence, current.version) == (self.sequence, study.learner.ranker.model_version):
             await self._serve(current)
         else:
+            await self._send_releases()  # it may be younger than what `prepare` sent
             await self._adopt(current)
         if self._pending is None:
             await self._threads.learning.run(study.learner.abandon_round)
@@ -238,8 +239,8 @@ class Lifecycle:
 
     async def follow(self) -> None:
         """Adopt whatever the registry says must serve, whoever said so."""
-        await self._send_releases()
         current = await self._threads.database(self._releases.current)
+        await self._send_releases()  # whatever is adopted below is among them, also if the process ends right after
         if current is None or current.sequence <= self.sequence:
             return
         if self._pending is not None and current.verdict.get(ROUND, {}).get("key") != self._pending.key:

@@ -30,6 +30,7 @@ class Progress:
         self.checkpoints = 0
         self.checkpoint_bytes = 0
         self.checkpoint_s = 0.0
+        self.pictures: Mapping[str, int] = {}  # waiting, encoded, and those that cannot be used, by reason
         self.knowledge: Mapping[str, int] = {}
         self.start: Mapping[str, Any] | None = None  # what a first round began from, and why
         self.waits_for: str | None = "the start"
@@ -72,6 +73,8 @@ class Progress:
         gauges.UPDATES.set(self.updates)
         gauges.UPDATE_BYTES.set(self.update_bytes)
         gauges.WAITING.set(self.announcements_waiting)
+        for outcome, count in self.pictures.items():
+            gauges.PICTURES.labels(outcome).set(count)
 
     def describe(self) -> dict[str, Any]:
         """Everything, JSON-able."""
@@ -104,6 +107,7 @@ class Progress:
                 "took_s": round(self.checkpoint_s, 3),
             },
             "knowledge": dict(self.knowledge),
+            "pictures": dict(self.pictures),
             "start": self.start,
             "rss_bytes": self._process.memory_info().rss,
             "waits_for": self.waits_for,

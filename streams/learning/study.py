@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from learners.items.text_vectors import TextVectors
+from learners.items.described_vectors import DescribedVectors
+from learners.items.gallery import Wanted
 from learners.learner import Learner
 from learners.releases.registry import ReleaseRecord
 from learners.releases.release import LoadedRelease, path_of
@@ -32,18 +33,20 @@ class Study:
     Args:
         learner: Scores, learns, forgets.
         tracker: Knows what was applied.
-        text_vectors: Of the learner's catalogue.
+        rows: What describes the items of the learner's catalogue.
         clock_ms: Wall clock.
     """
 
     def __init__(
-        self, *, learner: Learner, tracker: Tracker, text_vectors: TextVectors, clock_ms: Callable[[], int]
+        self, *, learner: Learner, tracker: Tracker, rows: DescribedVectors, clock_ms: Callable[[], int]
     ) -> None:
-        self.learner, self.tracker, self.text_vectors = learner, tracker, text_vectors
+        self.learner, self.tracker, self.rows = learner, tracker, rows
         self.log = ExpertLog()
         self._vectors = ItemVectors()
         self._listed: list[int] = []  # item indexes whose text vector is not taken in yet
         self._texts: list[str] = []  # theirs, as far as nobody was asked to encode them
+        self.caught_up = False  # the whole catalogue was read once; what is listed from now on is news
+        self._pictures = self._pictures_of(range(1, len(learner.catalog)))  # not yet asked for either
         self._described: dict[int, None] = {}
         self._incumbent: Path | None = None
         self._forgotten: dict[str, int] = {}  # since the last look
@@ -70,11 +73,12 @@ class Study:
         self.tracker.advance(batch.topic, batch.partition, batch.next_offset)
 
     def take_catalogue(self, batch: RecordBatch) -> None:
-        """Take in a run of the catalogue; `describe` follows once its texts are encoded."""
+        """Take in a run of the catalogue; `describe` follows once its texts and pictures are encoded."""
         listed, unreadable = apply_catalogue(self.learner.catalog, batch)
         self.tracker.counts["catalogue_rejected"] += unreadable
         self._listed.extend(listed)
         self._texts.extend(self.learner.catalog.text_of(index) for index in listed)
+        self._pictures.extend(self._pictures_of(listed))
 
     def take_erasures(self, batch: RecordBatch) -> int:
         """Forget whoever asks; returns how many requests were new."""
@@ -87,10 +91,13 @@ class Study:
         return len(new)
 
     def describe(self) -> None:
-        """Take in the text vectors of whatever the catalogue has listed; they are quick to come by once encoded."""
-        self.text_vectors.update(self.learner.catalog)
-        self._described |= dict.fromkeys(self._listed)
+        """Take in the vectors of whatever the catalogue has listed; they are quick to come by once encoded."""
+        self.rows.update(self.learner.catalog)
+        self._described |= dict.fromkeys([*self._listed, *self.rows.take_pictures(self.learner.catalog)])
         self._listed = []
+
+    def _pictures_of(self, listed: Iterable[int]) -> list[Wanted]:
+        return self.rows.wanted(self.learner.catalog, listed, anew=self.caught_up)
 
     # ---- what goes out
 
@@ -101,6 +108,7 @@ class Study:
         drifts = [event for event in self.learner.drifts() if math.isfinite(event.value)]
         rollback = self.learner.should_roll_back()
         texts, self._texts = self._texts, []
+        pictures, self._pictures = self._pictures, []
         forgotten, self._forgotten = self._forgotten, {}
         learned_from, self._learned_from = self._learned_from, []
         return Findings(
@@ -116,6 +124,7 @@ class Study:
             learned=self.learner.interactions,
             model_version=self.learner.ranker.model_version,
             texts=texts,
+            pictures=pictures,
             forgotten=forgotten,
             learned_from=learned_from,
         )
@@ -136,14 +145,14 @@ class Study:
         return self.log.write(updates, interactions=self.learner.interactions, now_ms=self._clock_ms())
 
     def _vector_updates(self) -> list[tuple[str, str, bytes | None]]:
-        matrix = self.text_vectors.matrix(self.learner.catalog)
+        matrix, parts_of = self.rows.matrix(self.learner.catalog), self.rows.layout.parts
         changes = self._vectors.changes(self.learner.catalog, matrix, described=self._described)
         self._described = {}
         for item_id, vector in changes:
             if vector is not None:
-                self.learner.ranker.describe(item_id, np.array(vector))
+                self.learner.ranker.describe(item_id, *parts_of(np.array(vector)))
         return [
-            (ITEM_VECTORS, item_id, None if vector is None else encode_item_vector(vector))
+            (ITEM_VECTORS, item_id, None if vector is None else encode_item_vector(parts_of(vector)))
             for item_id, vector in changes
         ]
 
@@ -165,7 +174,7 @@ class Study:
         self.describe()
         round_input = self.learner.round_input(
             trigger,
-            text_vectors=self.text_vectors.matrix(self.learner.catalog),
+            text_vectors=self.rows.matrix(self.learner.catalog),
             incumbent=self._incumbent,
             facts={"round": pending.key, "offsets": {str(key): value for key, value in pending.offsets.items()}},
         )

@@ -1,5 +1,6 @@
 """What can go wrong with a task behind Kafka, beyond Kafka itself."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from streams.errors import StreamsError
@@ -14,8 +15,9 @@ class TaskBusyError(StreamsError, RuntimeError):
 
 
 class TaskChangedError(StreamsError, ValueError):
-    """The checkpoint was learned under another declaration."""
+    """The checkpoint was learned under other declarations, or by tasks that shared something else."""
 
-    def __init__(self, *, path: Path, name: str) -> None:
-        super().__init__(f"checkpoint {path} holds task {name!r} declared otherwise; expected the same declaration")
+    def __init__(self, *, path: Path, names: Sequence[str], share: str = "") -> None:
+        held = f"task {names[0]!r}" if not share else f"tasks {', '.join(map(repr, names))} (share {share})"
+        super().__init__(f"checkpoint {path} holds {held} declared otherwise; expected the same declaration")
         self.path = path

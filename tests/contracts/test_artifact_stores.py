@@ -7,7 +7,7 @@ import pytest
 
 from learners.disk import sha256_of
 from learners.knowledge.artifacts import ArtifactStore, address_in
-from learners.knowledge.errors import KnowledgeWriteError
+from learners.knowledge.errors import ArtifactStoreError, KnowledgeWriteError
 
 PLACES = ("a folder's path", "a file URL", "memory")
 
@@ -99,6 +99,16 @@ def test_what_a_killed_writer_left_is_named_and_says_what_it_belongs_to(
         store.read(sha256_of(b"knowledge"))
     store.remove(left)
     assert names(store) == []
+
+
+def test_a_place_that_does_not_answer_says_so_whatever_is_asked_of_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"no folder")
+    store = ArtifactStore(str(tmp_path / "file" / "artifacts"))
+    for asked in (lambda: store.read("0" * 64), lambda: store.remove("0" * 64), lambda: list(store.names())):
+        with pytest.raises(ArtifactStoreError, match=r"cannot be used: .*Not a directory.*expected that it can be"):
+            asked()
+    with pytest.raises(KnowledgeWriteError, match="Not a directory"):
+        store.write(b"knowledge")
 
 
 @pytest.mark.parametrize("address", ["", "..", "../../etc/passwd", "A" * 64, "0" * 63])

@@ -332,7 +332,7 @@ def test_an_item_that_is_newer_than_the_release_reaches_workers_by_its_text(
 def vectors(shop: Shop) -> dict[str, Any]:
     """Text vectors that workers have been told, by item_id."""
     updates = shop.read(EXPERTS_UPDATES, ExpertUpdate)
-    return {each.key: decode_item_vector(each.payload) for each in updates if each.expert == ITEM_VECTORS}
+    return {each.key: decode_item_vector(each.payload)[0] for each in updates if each.expert == ITEM_VECTORS}
 
 
 def test_what_retention_took_before_the_learner_read_it_is_counted(

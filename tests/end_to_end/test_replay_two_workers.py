@@ -56,12 +56,16 @@ def test_a_worker_that_was_stopped_until_its_partitions_moved_changes_nothing(tm
 def test_two_workers_rank_alike_with_one_release(tmp_path: Path) -> None:
     answers: list[dict[str, Any]] = []
     serving: list[dict[str, Any]] = []
+    restarts: list[int] = []
+    shares: list[set[str]] = []
 
     async def ask_both(run: Run) -> None:
         await run.drain.learned()
         await asyncio.sleep(2.0)  # the last update of the experts is on its way for a second at most
         answers.extend(await asyncio.to_thread(ask_every_partition, run, "c17850"))
         serving.extend([get_json(f"{url}/progress") or {} for url in run.deployment.worker_urls])
+        shares.extend([await clickstream_partitions(run, name) for name in run.deployment.workers])
+        restarts.extend(run.deployment.supervisor.restarts(name) for name in run.deployment.urls)
 
     report = run_replay(
         online_retail() / "events.parquet",
@@ -72,6 +76,9 @@ def test_two_workers_rank_alike_with_one_release(tmp_path: Path) -> None:
     )
     assert report["ok"]
     assert report["releases"] >= 1
+    assert restarts == [0, 0, 0]  # each found a port of its own
+    assert all(shares)
+    assert not shares[0] & shares[1]
     newest = max(gate["version"] or 0 for gate in report["gates"])
     assert [progress["model_version"] for progress in serving] == [newest, newest]
     assert len(answers) == 4

@@ -1,6 +1,7 @@
 """`alluvium knowledge` against a real store."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -127,6 +128,20 @@ def test_an_export_of_nothing_is_wrong_usage(
     deposit_head(store)
     error = said(capsys, "export", tmp_path / "k.tar", "--key", keys[0], code=2)
     assert "nothing to export: 1 entries stay because of their privacy label" in error
+    assert "is unusable" in said(capsys, "export", tmp_path / "k.tar", "--key", tmp_path / "none.pem", code=1)
+
+
+def test_an_archive_that_cannot_be_written_is_one_line(
+    store: KnowledgeStore, capsys: pytest.CaptureFixture[str], tmp_path: Path, keys: tuple[Path, Path]
+) -> None:
+    deposit_head(store)
+    error = said(capsys, "export", keys[0] / "k.tar", "--shop", "--key", keys[0], code=1)
+    assert error.startswith("alluvium: cannot write ")
+    assert "Not a directory" in error
+    os.mkfifo(tmp_path / "pipe")  # as /dev/stdout may be
+    error = said(capsys, "export", tmp_path / "pipe", "--shop", "--key", keys[0], code=1)
+    assert "it is there, and is no file" in error
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_gc_keeps_what_serves_and_says_so(
@@ -161,6 +176,23 @@ def test_the_graph_is_counted_and_asked_by_path(
     assert re.search(r"co_purchase\D+10", said(capsys, "graph"))
     found = said(capsys, "graph", "item:mug", "--path", "co_purchase/category")
     assert re.search(r"category:Kitchen > Tea\D+0\.(4999|5000)\D+item:tea", found)  # half, decay aside
+    assert "'mug'; expected one of item, " in said(capsys, "graph", "mug", code=2)
     assert "path is 'likes'; expected 1 to 4 of category" in said(
         capsys, "graph", "item:mug", "--path", "likes", code=1
     )
+
+
+def test_the_graph_suggests_candidates_neighbours_of_a_new_item_and_bundles(
+    store: KnowledgeStore, capsys: pytest.CaptureFixture[str], database_url: str
+) -> None:
+    graph = KnowledgeGraph(postgres_url=database_url)
+    graph.create()
+    shop(graph)
+
+    strongest = said(capsys, "suggest", "mug", "--k", "1")
+    assert re.search(r"tea\s+│ \d\.\d+\s+│ co_purchase\s+│ item:mug > item:tea", strongest)
+    assert not re.search(r"│ (tea|mug) ", said(capsys, "suggest", "tea", "mug"))  # nobody is offered what they have
+    assert re.search(r"cup\s+│ 0\.\d+", said(capsys, "suggest", "mug", "--as", "cold-start"))
+    bundle = said(capsys, "suggest", "mug", "--as", "bundle", "--k", "3")
+    assert bundle.index("mug") < bundle.index("tea") < bundle.index("pot")
+    assert "2 items; expected one for bundle" in said(capsys, "suggest", "mug", "tea", "--as", "bundle", code=2)

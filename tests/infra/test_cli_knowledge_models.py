@@ -72,7 +72,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> list[Taught]:
         small(monkeypatch, folder)
         for seed, name in enumerate(("one", "other"), start=1):
             log, catalog = market(folder, name, people=24, seed=seed)
-            (round_input,) = read_markets([log], [catalog], load_settings())
+            (round_input,) = read_markets([log], [catalog], load_settings()).rounds
             (folder / name).mkdir()
             run_round(round_input, folder / name)
             found.append(Taught(log, catalog, round_input, folder / name / "candidate"))

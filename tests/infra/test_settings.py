@@ -11,6 +11,7 @@ from infra.composition import learner_config
 from infra.errors import SettingsError
 from infra.setting_groups import LearningSettings
 from infra.settings import PREFIX, leaves, load_settings
+from learners.items.layout import Layout
 from learners.loggers import LOGGERS
 from learners.strategies import STRATEGIES
 
@@ -142,6 +143,6 @@ def test_every_strategy_and_every_logger_can_be_chosen() -> None:
 def test_the_chosen_strategy_and_logger_reach_the_round(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ALLUVIUM_LEARNING__STRATEGY", "ewc")
     monkeypatch.setenv("ALLUVIUM_LEARNING__LOGGER", "tensorboard")
-    training = learner_config(load_settings(data_dir=tmp_path), text_width=8).training
+    training = learner_config(load_settings(data_dir=tmp_path), Layout(text=8)).training
     assert (training.strategy, training.logger) == ("ewc", "tensorboard")
     assert training.log_dir == str(tmp_path / "round-logs")

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.multimodal import HIDDEN, NEAREST, QUESTIONS, ROWS, main
+from benchmarks.multimodal import BESIDE, HIDDEN, KNOWN, NEAREST, QUESTIONS, ROWS, main
 from benchmarks.multimodal_parts.grocery import PHOTOS, PRODUCTS, DataMissingError, data_folder, load, toy
-from benchmarks.multimodal_parts.scenes import SIDE, cutout, scene
+from benchmarks.multimodal_parts.zero_shot import FIGURES
+from learners.items.picture_net.scenes import SIDE, cutout, scene
 
 
 @pytest.mark.slow
@@ -23,16 +24,28 @@ def test_the_multimodal_benchmark_finds_coloured_shapes(tmp_path: Path, monkeypa
     assert found["chance"] == pytest.approx(1 / 9)
     assert set(found["questions"]) == set(few)
     for question in found["questions"].values():
-        assert set(question["rows"]) == {*ROWS, *HIDDEN, NEAREST}
-        for row in ROWS:
+        assert set(question["rows"]) == {*ROWS, BESIDE, *HIDDEN, *KNOWN, NEAREST}
+        for row in (*ROWS, BESIDE, *KNOWN):
             figures = question["rows"][row]
             assert figures["low"] <= figures["top_1"] <= figures["high"]
             assert figures["top_1"] > 2 / 9
             assert figures["top_5"] >= figures["top_1"]
     assert found["questions"]["two photos of it"]["rows"]["image + text"]["top_1"] > 0.5
-    gain = found["questions"]["two photos of it"]["both_minus"]["text"]["top_1"]
+    unseen = found["no_photo"]
+    assert set(unseen["rows"]) == set(ROWS)
+    for figures in unseen["rows"].values():
+        assert all(figures[name]["low"] <= figures[name]["value"] <= figures[name]["high"] for name in FIGURES)
+        assert figures["unseen_uncalibrated"]["value"] <= figures["among_unseen"]["value"]
+    assert unseen["rows"]["image + text"]["among_unseen"]["value"] > 0.75  # by chance .56
+    assert unseen["rows"]["image + text"]["area"]["value"] > 0.5
+    assert unseen["rows"]["image + text"]["seen"]["value"] > 2 / 9
+    for gain, figures in unseen["gains"].items():
+        both, alone = (unseen["rows"][row] for row in gain.split(" - "))
+        assert figures["area"]["value"] == pytest.approx(both["area"]["value"] - alone["area"]["value"])
     rows = found["questions"]["two photos of it"]["rows"]
-    assert gain == pytest.approx(rows["image + text"]["top_1"] - rows["text"]["top_1"])
+    for gain, figures in found["questions"]["two photos of it"]["gains"].items():
+        both, alone = gain.split(" - ")
+        assert figures["top_1"] == pytest.approx(rows[both]["top_1"] - rows[alone]["top_1"])
 
 
 def test_a_scene_is_made_of_the_product_and_not_of_the_studio() -> None:

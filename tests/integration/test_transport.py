@@ -3,27 +3,13 @@
 import asyncio
 import itertools
 
-import pytest
-
 from streams.batches import RecordBatch
 from streams.clients import KafkaConnection
 from streams.errors import LogRewoundError
 from streams.faust_app import batch_topic
 from streams.publisher import Publisher
-from tests.brokers import Broker, unique_name
-from tests.integration.transport_harness import REAL, committed, produce, until, working
-
-
-@pytest.fixture
-def connection(kafka: Broker) -> KafkaConnection:
-    if kafka.kind == "real":
-        REAL.add(kafka.bootstrap_servers)
-    return KafkaConnection(bootstrap_servers=kafka.bootstrap_servers)
-
-
-@pytest.fixture
-def group() -> str:
-    return unique_name("group")
+from tests.brokers import Broker
+from tests.integration.transport_harness import committed, produce, until, working
 
 
 async def test_every_record_arrives_once_in_order_as_it_was_sent(

@@ -25,21 +25,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def connection(kafka: Broker) -> KafkaConnection:
-    if kafka.kind == "real":
-        REAL.add(kafka.bootstrap_servers)
-    return KafkaConnection(bootstrap_servers=kafka.bootstrap_servers)
-
-
-@pytest.fixture
 def real(real_kafka: RealBroker) -> KafkaConnection:
     REAL.add(real_kafka.bootstrap_servers)
     return KafkaConnection(bootstrap_servers=real_kafka.bootstrap_servers)
-
-
-@pytest.fixture
-def group() -> str:
-    return unique_name("group")
 
 
 WORKER = """

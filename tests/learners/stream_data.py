@@ -19,6 +19,7 @@ CONFIG = LearnerConfig(
     history_length=12,
     replay_capacity=96,
     replay_rows=20,
+    replay_from=1,
     newest_window=60,
     frozen_cases=30,
     metrics_window=100,

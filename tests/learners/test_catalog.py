@@ -82,3 +82,45 @@ def test_text_leaves_out_what_is_missing_or_not_plain_and_is_bounded() -> None:
     )
     assert item_text() == ""
     assert len(item_text(description="x" * 10_000)) == 2_000
+
+
+def detailed() -> Catalog:
+    catalog = Catalog(detailed=True)
+    catalog.upsert("mug", title="Mug", price=3.0, image="mug.png", attributes={"sizes": ["S", "L"], "organic": True})
+    catalog.upsert("cup", title="Cup")
+    return catalog
+
+
+def test_a_detailed_catalogue_keeps_pictures_and_attributes_and_names_what_is_described_anew_by_them_alone() -> None:
+    catalog = detailed()
+    assert catalog.image_of(1) == "mug.png"
+    assert catalog.attributes_of(1) == {"sizes": ["S", "L"], "organic": True, "price": 3.0}
+    assert (catalog.image_of(2), catalog.attributes_of(2)) == ("", {})
+    assert catalog.take_changed() == [1, 2]
+    again = {"title": "Mug", "price": 3.0, "attributes": {"organic": True, "sizes": ["S", "L"]}}
+    catalog.upsert("mug", image="mug.png", **again)
+    assert catalog.take_changed() == []
+    catalog.upsert("mug", image="other.png", **again)
+    assert catalog.take_changed() == [1]
+    catalog.upsert("mug", image="other.png", **again | {"price": 4.0})
+    assert catalog.take_changed() == [1]
+
+
+def test_pictures_and_attributes_survive_in_a_checkpoint_and_another_kind_of_checkpoint_is_read_too() -> None:
+    catalog, plain = detailed(), Catalog()
+    plain.upsert("mug", title="Mug", image="mug.png", attributes={"colour": "red"})
+    state, old = (json.loads(json.dumps(each.get_state())) for each in (catalog, plain))
+    assert [len(item) for item in old["items"]] == [6]  # as it was written before pictures were known of
+
+    copy = Catalog(detailed=True)
+    copy.set_state(state)
+    assert copy.get_state() == catalog.get_state()
+    assert copy.take_changed() == [1, 2]
+    copy.set_state(old)
+    assert (copy.text_of(1), copy.image_of(1), copy.attributes_of(1)) == ("Mug. colour: red", "", {})
+    plain.set_state(state)
+    assert plain.get_state()["items"][1] == old_row("cup", "Cup")
+
+
+def old_row(item_id: str, title: str) -> list[object]:
+    return [item_id, title, title, [], None, None]

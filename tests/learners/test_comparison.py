@@ -8,15 +8,19 @@ import pytest
 from learners.errors import UnknownStrategyError
 from learners.evaluation.comparison import Comparison
 from learners.items.encoder import HashEncoder
+from learners.items.shelf import Describers, shelf_of
 from learners.rounds.material import RoundConfig
 from tests.learners.stream_data import CONFIG, ITEMS, item_id, stream
 
-LISTED = [{"item_id": item_id(number), "title": f"Thing {number}"} for number in range(1, ITEMS + 1)]
+LISTED = shelf_of(
+    [{"item_id": item_id(number), "title": f"Thing {number}"} for number in range(1, ITEMS + 1)],
+    Describers(texts=HashEncoder(width=8)),
+)
 QUICK = replace(CONFIG, training=RoundConfig(epochs=1, first_epochs=2))
 
 
 def compared(folder: Path, *strategies: str) -> Comparison:
-    comparison = Comparison(LISTED, encoder=HashEncoder(width=8), config=QUICK, seed=2, folder=folder)
+    comparison = Comparison(LISTED, config=QUICK, seed=2, folder=folder)
     for strategy in strategies:
         comparison.add(strategy, stream(900))
     return comparison

@@ -9,6 +9,7 @@ from learners.errors import UnknownStrategyError
 from learners.evaluation.prequential import evaluate, plot_quality
 from learners.fast_memory import FEATURES
 from learners.items.encoder import HashEncoder
+from learners.items.shelf import Describers, shelf_of
 from learners.quality.examiner import Seen
 from learners.quality.metrics import MEASURES
 from learners.ranking.ranker import Judgement
@@ -16,14 +17,15 @@ from learners.rounds.material import RoundConfig, RoundInput
 from learners.rounds.round import RoundResult, run_round
 from tests.learners.stream_data import CONFIG, ITEMS, item_id, stream
 
-ITEMS_LISTED = [{"item_id": item_id(number), "title": f"Thing {number}"} for number in range(1, ITEMS + 1)]
+LISTED = shelf_of(
+    [{"item_id": item_id(number), "title": f"Thing {number}"} for number in range(1, ITEMS + 1)],
+    Describers(texts=HashEncoder(width=8)),
+)
 QUICK = replace(CONFIG, training=RoundConfig(epochs=1, first_epochs=2))
 
 
 def run(strategy: str = "default", *, count: int = 1_500, seed: int = 0) -> dict[str, object]:
-    return evaluate(
-        stream(count), ITEMS_LISTED, encoder=HashEncoder(width=8), config=QUICK, seed=seed, strategy=strategy
-    )
+    return evaluate(stream(count), LISTED, config=QUICK, seed=seed, strategy=strategy)
 
 
 def test_the_same_seed_gives_the_same_report() -> None:
@@ -85,7 +87,7 @@ def test_a_witness_sees_every_judgement_before_its_outcome_is_learned() -> None:
         known.append(bool(met > judgement.opinion.features[FEATURES.index("popularity")].min()))
         counted[seen.item_index] = counted.get(seen.item_index, 0) + 1
 
-    report = evaluate(stream(300), ITEMS_LISTED, encoder=HashEncoder(width=8), config=QUICK, witness=witness)
+    report = evaluate(stream(300), LISTED, config=QUICK, witness=witness)
     assert len(known) == report["interactions"] == sum(counted.values())
     assert known.count(False) == len(counted)  # an item's first interaction is judged while nobody ever turned to it
 
@@ -97,7 +99,7 @@ def test_a_round_may_be_run_by_somebody_else() -> None:
         ran.append(len(round_input.tokens))
         return run_round(round_input, folder)
 
-    report = evaluate(stream(1_500), ITEMS_LISTED, encoder=HashEncoder(width=8), config=QUICK, run=run_and_count)
+    report = evaluate(stream(1_500), LISTED, config=QUICK, run=run_and_count)
     assert len(ran) == report["rounds"] >= 1
     assert [gate["round"] for gate in report["gates"]] == list(range(1, len(ran) + 1))
 

@@ -10,6 +10,7 @@ import torch
 from learners.evaluation.prequential import evaluate
 from learners.interactions import Observation
 from learners.items.encoder import open_encoder
+from learners.items.shelf import Describers, shelf_of
 
 LOG = Path(__file__).parents[3] / "shared" / "data" / "online_retail"
 
@@ -30,7 +31,8 @@ def test_the_mixture_beats_every_single_expert(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     items = pq.read_table(LOG / "catalog.parquet").to_pylist()
     encoder = open_encoder("minilm", cache=tmp_path / "text_vectors.sqlite")
-    report = evaluate(observations(30_000), items, encoder=encoder, folder=tmp_path)
+    shelf = shelf_of(items, Describers(texts=encoder))
+    report = evaluate(observations(30_000), shelf, folder=tmp_path)
     hit_rates = {expert: figures["hit_rate_10"] for expert, figures in report["quality"].items()}
     print(hit_rates)
     assert report["releases"] >= 3

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from learners.learner import Learner, LearnerConfig
 from learners.quality.metrics import MetricValue
 from learners.ranking.ranker import RankerConfig, RankRequest
 from learners.rounds.triggers import Trigger
-from tests.learners.stream_data import ITEMS, SHAPE, START_MS, catalog, item_id, learner, release, stream
+from tests.learners.stream_data import CONFIG, ITEMS, SHAPE, START_MS, catalog, item_id, learner, release, stream
 
 COUNT = 1_000
 NO_TEXT = np.zeros((0, SHAPE.text_width), np.float32)
@@ -204,6 +205,15 @@ def test_a_round_learns_every_new_interaction_once_and_the_newest_window_waits()
     assert later.loss_mask[~later.replayed].sum() == 0  # only the held-out window is left, and it is newest
     assert later.replayed.sum() == one.config.replay_rows
     assert len(later.frozen_targets) == one.config.frozen_cases
+
+
+@pytest.mark.parametrize(("interactions", "rows"), [(10, 5), (40, 20), (400, 20)])
+def test_a_small_round_replays_in_proportion_fewer_rows(interactions: int, rows: int) -> None:
+    one = Learner(catalog=catalog(), config=replace(CONFIG, replay_from=40), seed=5)
+    one.observe(stream(800))
+    one.adopt(release(1))
+    material = one.round_input(Trigger("count", interactions, 0), text_vectors=NO_TEXT, incumbent=Path("incumbent"))
+    assert material.replayed.sum() == rows
 
 
 def test_a_round_is_told_what_earlier_rounds_learned_and_what_the_others_are_linked_to() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from learners.errors import DivergedError
 from learners.model import SharedModel
 from learners.releases.release import load_release, save_candidate
 from learners.rounds.gate import GateConfig
+from learners.rounds.losses import sample_columns
 from learners.rounds.material import RoundInput
 from learners.rounds.round import RoundResult, judge_releases, run_round
 from tests.learners.rounds_data import SHAPE, TRAINING, ring, walks
@@ -264,9 +266,27 @@ def test_delisted_items_neither_compete_nor_count(first: RoundResult, tmp_path: 
 
 
 def test_a_catalogue_beyond_the_limit_learns_by_sampled_softmax(tmp_path: Path) -> None:
-    sampling = dataclasses.replace(TRAINING, full_softmax_items=10, sampled_negatives=16)
+    sampling = dataclasses.replace(TRAINING, first_full_softmax_items=10, first_sampled_negatives=16)
     result = run_round(ring(training=sampling), out(tmp_path / "a"))
     assert result.metrics["newest_hit_rate_10"] > 0.8
+
+
+def test_a_fine_tuning_round_samples_where_a_first_one_ranks_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def counted(*args: Any, **given: Any) -> Any:
+        drawn.append(given["size"])
+        return sample_columns(*args, **given)
+
+    monkeypatch.setattr("learners.rounds.training.sample_columns", counted)
+    both = dataclasses.replace(TRAINING, full_softmax_items=10, sampled_negatives=8, first_full_softmax_items=100)
+    first = run_round(ring(training=both), out(tmp_path / "a"))
+    assert not drawn
+    later = run_round(ring(training=both, incumbent=first.candidate), out(tmp_path / "b"))
+    assert set(drawn) == {8}
+    assert later.metrics["newest_hit_rate_10"] > 0.8
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "inverse"])

@@ -108,3 +108,40 @@ def test_catalogue_items_keep_unknown_columns_as_attributes(tmp_path: Path) -> N
     ]
     assert items[0].attributes == {"colour": "red"}
     assert (catalog.unreadable, catalog.problems) == (1, ["row 3: item_id is missing"])
+
+
+CHINESE = "user_id,item_id,event_type,event_time,query\nu1,a,search,2026-01-31T12:00:00Z,防晒霜\n"
+
+
+def queries(path: Path, encoding: str | None) -> list[str]:
+    return [event.fields["query"] for chunk in event_log(path, encoding=encoding) for event in chunk]
+
+
+def test_a_csv_is_read_in_the_encoding_that_it_is_said_to_have(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    for encoding in ("gb18030", "gbk", "utf-16", "big5"):
+        text = CHINESE if encoding != "big5" else CHINESE.replace("防晒霜", "防曬霜")
+        path.write_bytes(text.encode(encoding))
+        assert queries(path, encoding) == [text.split(",")[-1].strip()]
+    path.write_bytes(CHINESE.encode("gb18030"))
+    (unreadable,) = queries(path, None)  # as before: U+FFFD
+    assert "\ufffd" in unreadable
+    items = tmp_path / "items.csv"
+    items.write_bytes("item_id,title,品牌\na,红色马克杯,某某\n".encode("gb18030"))
+    [[item]] = catalog_file(items, encoding="gb18030")
+    assert (item.title, item.attributes) == ("红色马克杯", {"品牌": "某某"})
+
+
+def test_bytes_that_the_encoding_does_not_know_and_encodings_that_nobody_knows_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_bytes(CHINESE.encode("gb18030"))
+    with pytest.raises(LogFileError, match=r"events\.csv: bytes b7, which are not utf-8; expected a file in utf-8"):
+        queries(path, "utf-8")
+    rows = b"u2,b,view,2026-01-31T12:00:01Z,tea\n" * 20_000
+    path.write_bytes(CHINESE.encode("gb18030") + rows + b"u3,c,search,2026-01-31T12:00:02Z,\xff\n")
+    log = event_log(path, encoding="gb18030")  # the header is fine
+    with pytest.raises(LogFileError, match="bytes ff, which are not gb18030"):
+        log.count()
+    for name in ("klingon", "hex"):
+        with pytest.raises(LogFileError, match=f"{name}.*expected an encoding such as utf-8 or gb18030"):
+            event_log(path, encoding=name)

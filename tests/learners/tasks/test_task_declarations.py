@@ -39,6 +39,8 @@ def test_a_file_is_read_with_defaults_for_what_it_leaves_out(tmp_path: Path):
         ({"name": "two words"}, "name"),
         ({"kind": "guess"}, "kind"),
         ({"inputs": "text"}, "inputs"),
+        ({"inputs": 5}, "inputs"),
+        ({"classes": {"a": 1, "b": 2}}, "classes"),
         ({"inputs": [], "numbers": []}, "inputs"),
         ({"inputs": ["text", "text"]}, "inputs"),
         ({"target": "text"}, "target"),
@@ -70,6 +72,14 @@ def test_a_file_that_is_no_toml_says_so(tmp_path: Path):
     (tmp_path / "task.toml").write_bytes(b"name = \xff")
     with pytest.raises(InvalidTaskError, match="readable TOML"):
         Task.from_toml(tmp_path / "task.toml")
+
+
+def test_a_wrong_field_is_named_with_its_file(tmp_path: Path):
+    path = tmp_path / "task.toml"
+    path.write_text(DECLARATION.replace("pair", "pear"))
+    with pytest.raises(InvalidTaskError) as caught:
+        Task.from_toml(path)
+    assert str(caught.value).startswith(f"{path}: task's kind is 'pear'; expected one of ")
 
 
 @pytest.mark.parametrize(

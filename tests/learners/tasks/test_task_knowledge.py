@@ -121,6 +121,34 @@ def test_an_adapter_serves_a_task_of_another_kind_whose_head_is_its_own(store: K
     assert len(trial.gains) == 2
 
 
+def test_a_first_round_that_is_refused_leaves_the_learner_as_it_was(store: KnowledgeStore):
+    taught(topic_task(**LORA, epochs=10), topic_rows(300), store)
+    learner = TaskLearner(renamed(topic_task(**LORA), "new"), seed=1)
+    before = learner.model.learned()
+    rows = topic_rows(60, seed=5)
+    other = {"kitchen": "garden", "garden": "kitchen"}
+    turned = [{**row, "topic": other[row["topic"]]} if place >= 48 else row for place, row in enumerate(rows)]
+
+    outcome, trial = first_round(learner, turned, store)  # what judges contradicts what is learned
+
+    assert (outcome.released, trial.chosen.name.endswith("classify/topic")) == (False, True)
+    after = learner.model.learned()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    _, again = first_round(learner, rows, store)
+    fresh = TaskLearner(learner.task, seed=1)
+    assert again.gains[SCRATCH] == first_round(fresh, rows, store)[1].gains[SCRATCH]
+
+
+def test_an_artifact_store_that_does_not_answer_stops_no_task_from_learning(store: KnowledgeStore, tmp_path: Path):
+    taught(topic_task(**LORA), topic_rows(100), store)
+    (tmp_path / "artifacts").rename(tmp_path / "elsewhere")
+    (tmp_path / "artifacts").write_bytes(b"no folder")
+    learner = TaskLearner(renamed(topic_task(**LORA), "new"), seed=0)
+    outcome, trial = first_round(learner, topic_rows(60), store)
+    assert outcome.released
+    assert set(trial.gains) == {SCRATCH}
+
+
 def test_a_damaged_donor_is_left_out(store: KnowledgeStore, tmp_path: Path):
     taught(topic_task(**LORA), topic_rows(100), store)
     for file in (tmp_path / "artifacts").rglob("*"):

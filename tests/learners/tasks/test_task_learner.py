@@ -1,5 +1,7 @@
 """Rounds of a task: it learns, replays, refuses what is worse, and resumes where it was."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from learners.tasks.errors import CorruptTaskError, TaskNotFoundError
+from learners.tasks.examples import Example
 from learners.tasks.learner import TaskLearner
 from learners.tasks.task import Task
 from tests.learners.tasks.tasks_data import pair_rows, pair_task, price_rows, price_task, topic_rows, topic_task
@@ -27,12 +30,12 @@ def test_a_topic_is_learned_and_predicted_with_chances():
 @pytest.mark.parametrize("encoder", ["lora", "full"])
 def test_the_encoder_itself_can_learn(encoder: str):
     learner = TaskLearner(topic_task(encoder=encoder, rank=2, encoder_learning_rate=1e-2), seed=0)
-    untouched = {name: value.clone() for name, value in learner._encoder.network().state_dict().items()}
+    untouched = {name: value.clone() for name, value in learner.encoder.network().state_dict().items()}
     outcome = learner.learn(topic_rows(120))
     assert outcome.released, outcome.reason
     assert learner.evaluate(topic_rows(100, seed=9))["accuracy"] > 0.95
     assert any(name.startswith("adapter.") for name in learner.model.trained())
-    for name, value in learner._encoder.network().state_dict().items():
+    for name, value in learner.encoder.network().state_dict().items():
         assert torch.equal(value, untouched[name])
 
 
@@ -187,3 +190,49 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path):
 def test_an_empty_folder_holds_no_task(tmp_path: Path):
     with pytest.raises(TaskNotFoundError):
         TaskLearner.load(tmp_path)
+
+
+def owned(task: Task, rows: Sequence[dict[str, Any]]) -> list[Example]:
+    """Every other example is Ada's, known since its place in ms."""
+    checked = [each for each in map(task.validate, rows) if isinstance(each, Example)]
+    return [
+        replace(each, user_id="ada", known_at_ms=place) if place % 2 else each for place, each in enumerate(checked)
+    ]
+
+
+def test_whose_an_example_is_teaches_nothing_and_survives_a_save(tmp_path: Path):
+    rows = topic_rows(60)
+    plain, learner = (TaskLearner(topic_task(), seed=0) for _ in range(2))
+    plain.learn(rows)
+    learner.learn(owned(learner.task, rows))
+    assert all((plain.model.learned()[name] == value).all() for name, value in learner.model.learned().items())
+    learner.save(tmp_path)
+    loaded = TaskLearner.load(tmp_path)
+    assert loaded.get_state() == learner.get_state()
+    assert loaded.memory.examples() == learner.memory.examples()
+    assert {each.user_id for each in loaded.memory.examples()} == {"ada", None}
+
+
+def test_a_checked_example_without_its_label_is_answered_but_not_learned():
+    learner = TaskLearner(topic_task(), seed=0)
+    unlabelled = [learner.task.validate({"title": "old rake"}, labelled=False)] * 3
+    asked = [each for each in unlabelled if isinstance(each, Example)]
+    assert [each.rejected for each in learner.predict(asked)] == [""] * 3
+    outcome = learner.learn([*topic_rows(20), *asked])
+    assert (outcome.learned + outcome.held_out, len(outcome.rejected)) == (20, 3)
+
+
+def test_a_person_is_forgotten_up_to_a_time_and_what_serves_stays(tmp_path: Path):
+    learner = TaskLearner(topic_task(), seed=0)
+    learner.learn(owned(learner.task, topic_rows(60)))
+    before = learner.model.learned()
+    assert learner.forget("bob", until_ms=100) == 0
+    assert learner.forget("ada", until_ms=39) == 20
+    left = [*learner.memory.examples(), *learner.exam.examples()]
+    assert sorted(each.known_at_ms for each in left if each.user_id) == list(range(41, 60, 2))
+    assert learner.forget("ada", until_ms=100) == 10
+    assert (len(learner.memory), len(learner.exam)) == (24, 6)
+    assert all((before[name] == value).all() for name, value in learner.model.learned().items())
+    assert learner.learn(topic_rows(60, seed=1)).replayed == 24
+    learner.save(tmp_path)
+    assert b"ada" not in b"".join(path.read_bytes() for path in tmp_path.rglob("state.json"))
