@@ -107,7 +107,7 @@ def test_a_demo_that_is_held_back_ends_at_its_deadline(embedded_kafka: EmbeddedB
         return website
 
     website = asyncio.run(held())
-    assert 2.0 < website.wall_s < 5.0
+    assert 2.0 < website.wall_s < 30.0  # and not the four minutes that it would be held back for
     assert 0.0 < website.share < 0.5
     assert website.started == {}
 

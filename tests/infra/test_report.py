@@ -2,6 +2,7 @@
 
 import copy
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -182,9 +183,11 @@ async def test_holding_ends_when_there_is_room_and_is_accounted_for() -> None:
     behind = Consumed(by_partition={0: 5_000}, applied=5_000, by_item=5_000, learned=0)
     caught_up = Consumed(by_partition={0: 5_000}, applied=5_000, by_item=5_000, learned=5_000)
     holding = pressure(behind, behind, behind, caught_up)
+    begun = time.monotonic()
     await holding.room(sent, 100)
+    took_s = time.monotonic() - begun
     assert list(holding.held_s) == ["the learner, which is a round behind"]
-    assert 0.02 < holding.held_s.popitem()[1] < 1.0
+    assert 0.02 < holding.held_s.popitem()[1] <= took_s
 
 
 async def test_a_pipeline_that_stands_still_ends_the_replay_with_the_reason() -> None:

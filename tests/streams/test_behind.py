@@ -46,7 +46,7 @@ def test_a_batch_waits_while_as_many_as_allowed_are_under_way():
         await asyncio.sleep(0.01)
         assert not another.done()
         gate.set()
-        await asyncio.wait_for(another, 1)
+        await asyncio.wait_for(another, 30)
         await behind.drain()
 
     asyncio.run(scenario())

@@ -60,7 +60,7 @@ def test_one_learner_holds_the_lock_until_its_connection_ends(database_url: str)
     with pytest.raises(LearnerBusyError, match="expected one learner per deployment"):
         second.acquire(wait_s=0.3)
     first.release()
-    second.acquire(wait_s=5)
+    second.acquire(wait_s=30)
     second.release()
 
 
@@ -196,7 +196,7 @@ async def test_texts_are_encoded_in_the_background_and_then_taken_in() -> None:
     running = asyncio.create_task(encoding.run())
     encoding.add([f"text {n}" for n in range(200)])
     assert not encoding.idle.is_set()
-    await asyncio.wait_for(encoding.idle.wait(), 10)
+    await asyncio.wait_for(encoding.idle.wait(), 30)
     assert seen == ["taken in"]
     assert encoding.waiting == 0
     running.cancel()
@@ -214,18 +214,18 @@ async def test_the_inbox_takes_no_more_than_it_can_hold_and_knows_when_all_is_ha
     await asyncio.sleep(0.01)
     assert not full.done()
     assert inbox.records == 4
-    first = await inbox.take(wait_s=1)
+    first = await inbox.take(wait_s=30)
     assert first is not None
     assert first.values == [b"1", b"2"]
-    await asyncio.wait_for(full, 1)
+    await asyncio.wait_for(full, 30)
     empty = asyncio.create_task(inbox.drained())
     for expected in ([b"3", b"4"], [b"5"]):
-        taken = await inbox.take(wait_s=1)
+        taken = await inbox.take(wait_s=30)
         assert taken is not None
         assert taken.values == expected
     assert not empty.done()  # the last one is still being handled
     assert await inbox.take(wait_s=0.01) is None
-    await asyncio.wait_for(empty, 1)
+    await asyncio.wait_for(empty, 30)
 
 
 # ---- Kafka
@@ -234,13 +234,15 @@ async def test_the_inbox_takes_no_more_than_it_can_hold_and_knows_when_all_is_ha
 async def read_all(connection: KafkaConnection, topic: str) -> list[tuple[bytes | None, bytes | None]]:
     found: list[tuple[bytes | None, bytes | None]] = []
     async with WholeReader(connection=connection, topics=[topic]) as reader:
-        batches = aiter(reader)
-        while not reader.caught_up.is_set():
-            try:
-                run = await asyncio.wait_for(anext(batches), 1)
-            except TimeoutError:
-                break
-            found.extend(zip(run.keys, run.values, strict=True))
+
+        async def read() -> None:
+            async for run in reader:
+                found.extend(zip(run.keys, run.values, strict=True))
+
+        reading = asyncio.create_task(read())
+        await asyncio.wait_for(reader.caught_up.wait(), 30)
+        reading.cancel()
+        await asyncio.wait({reading})
     return found
 
 
@@ -277,8 +279,10 @@ async def test_a_feed_hands_out_everything_and_then_says_so(embedded_kafka: Embe
     while not feed.caught_up.is_set():
         run = await inbox.take(wait_s=0.05)
         taken += 0 if run is None else len(run)
+    while (run := await inbox.take(wait_s=0)) is not None:
+        taken += len(run)
     assert taken == 210
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while feed.lag != 0:
             await asyncio.sleep(0.05)
     running.cancel()

@@ -86,7 +86,7 @@ async def test_it_has_caught_up_only_when_all_that_was_there_has_been_handled(
 async def test_empty_topics_are_caught_up_with_at_once(kafka: Broker, connection: KafkaConnection) -> None:
     async with WholeReader(connection=connection, topics=[kafka.topic()]) as reader:
         reading = asyncio.create_task(take(reader, 1))
-        await asyncio.wait_for(reader.caught_up.wait(), 5)
+        await asyncio.wait_for(reader.caught_up.wait(), 20)
         reading.cancel()
         await asyncio.wait([reading])
 

@@ -29,10 +29,10 @@ class Process:
             await asyncio.sleep(3600)
         print("closes", flush=True)
 
-async def main():
-    return await run_until_stopped(Process(sys.argv[1]), Health(), deadline_s=0.3)
+async def main(way):
+    return await run_until_stopped(Process(way), Health(), deadline_s=0.3 if way == "hangs" else 60)
 
-sys.exit(asyncio.run(main()))
+sys.exit(asyncio.run(main(sys.argv[1])))
 """
 ROOT = Path(__file__).parents[2]
 
