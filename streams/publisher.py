@@ -92,8 +92,12 @@ class Publisher:
             max_request_size=RECORD_BYTES,
             request_timeout_ms=int(min(self._timeout_s, 30.0) * 1000),
         )
-        async with self._connection.reaching("starting a producer"):
-            await self._producer.start()
+        try:
+            async with self._connection.reaching("starting a producer"):
+                await self._producer.start()
+        except BaseException:
+            await self.stop()
+            raise
         return self
 
     async def stop(self) -> None:

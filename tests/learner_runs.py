@@ -24,9 +24,9 @@ from streams.events import CatalogItem, Interaction
 from streams.learning.checkpoint import POSITION, STATE
 from streams.learning.position import Position
 from streams.publisher import Publisher
-from streams.reader import WholeReader
 from streams.topics import CATALOG_ITEMS, INTERACTIONS_VALIDATED, all_topics
 from tests.brokers import Broker
+from tests.reading import all_batches
 
 START_MS = 1_700_000_000_000
 ITEMS, GROUPS = 50, 5
@@ -93,20 +93,9 @@ class Shop:
 
     def read(self, topic: str, wire: type[Wire]) -> list[Wire]:
         """Everything that a topic holds."""
-
-        async def read() -> list[Wire]:
-            found: list[Wire] = []
-            async with WholeReader(connection=self.connection, topics=[topic]) as reader:
-                batches = aiter(reader)
-                while not reader.caught_up.is_set():
-                    try:
-                        batch = await asyncio.wait_for(anext(batches), 1.0)
-                    except TimeoutError:
-                        break
-                    found.extend(msgspec.json.decode(value, type=wire) for value in batch.values if value is not None)
-            return found
-
-        return asyncio.run(read())
+        batches = asyncio.run(all_batches(self.connection, topic))
+        values = (value for batch in batches for value in batch.values)
+        return [msgspec.json.decode(value, type=wire) for value in values if value is not None]
 
 
 class LearnerRun:

@@ -52,12 +52,12 @@ def test_a_learner_killed_while_it_keeps_a_round_keeps_it_once_and_grows_the_gra
 
         run.start(kill_at="graph grown", kill_at_time=2)
         shop.happen(made[700:])
-        run.until_killed(timeout_s=60)
+        run.until_killed()
         run.start(kill_at="artifact written, no row")
-        run.until_killed(timeout_s=60)
+        run.until_killed()
         assert kept(2) == []
         run.start(kill_at="knowledge kept")
-        run.until_killed(timeout_s=60)
+        run.until_killed()
         assert kept(2) == KINDS
         run.start()
         run.until(

@@ -43,9 +43,9 @@ def test_a_first_round_killed_twice_starts_from_an_imported_archive(
         sent = send(store_of(teacher, database_url), store_of(pupil, pupil_url), tmp_path)
 
         pupil.start(kill_at="round in a checkpoint")
-        pupil.until_killed(timeout_s=60)
+        pupil.until_killed()
         pupil.start(kill_at="round trained")
-        pupil.until_killed(timeout_s=60)
+        pupil.until_killed()
         pupil.start()
         progress = pupil.until(lambda now: now["releases"] == 1 and not now["round_running"] and now["start"])
         assert pupil.stop() == 0

@@ -1,11 +1,9 @@
 """Task workers on the embedded broker: what goes in, what comes out, and how they end."""
 
 import asyncio
-import gc
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +15,11 @@ from learners.tasks.task import Task
 from streams.clients import KafkaConnection
 from streams.events import TaskExample
 from streams.publisher import Publisher
-from streams.reader import WholeReader
 from streams.task_process import TaskProcess, TaskWorkerConfig
 from streams.tasks.study import Learn
 from streams.topics import QUALITY_METRICS, TASKS_EXAMPLES, TASKS_PREDICTIONS, USERS_ERASURES
 from tests.brokers import EmbeddedBroker
+from tests.reading import all_batches
 
 DLQ = f"{TASKS_EXAMPLES}.dlq"
 CONFIG = TaskWorkerConfig(round_examples=40, checkpoint_interval_s=0.0, give_up_after_s=20.0)
@@ -49,13 +47,7 @@ async def send(kafka: KafkaConnection, records: list[Record], *, topic: str = TA
 
 async def everything(kafka: KafkaConnection, topic: str) -> list[bytes | None]:
     """Return all values of a topic."""
-    found: list[bytes | None] = []
-    async with WholeReader(connection=kafka, topics=[topic]) as reader:
-        async for batch in reader:
-            found.extend(batch.values)
-            if reader.caught_up.is_set() or await reader.lag() == 0:
-                break
-    return found
+    return [value for batch in await all_batches(kafka, topic) for value in batch.values]
 
 
 def worker(
@@ -76,14 +68,7 @@ async def work(
 ) -> TaskProcess:
     """Run a worker until it has read so many records, then stop it."""
     process = worker(kafka, folder, tasks, share=share, learn=learn)
-    running = asyncio.create_task(process.run())
-    try:
-        await read(process, until, running)
-        process.stopping.set()
-        await running
-    finally:
-        running.cancel()
-        await process.close()
+    await finish(process, until)
     return process
 
 
@@ -99,15 +84,19 @@ async def work_for_nothing(
     """Leave what a kill leaves: answers and rounds that no checkpoint knows of."""
     process = worker(kafka, folder, tasks, share=share, learn=learn)
     process._write = lambda: None  # type: ignore[method-assign]
+    await finish(process, until)
+
+
+async def finish(process: TaskProcess, until: int) -> None:
+    """Run it until it has read so many records, then stop it; cancelled, it might leave a half-made connection."""
     running = asyncio.create_task(process.run())
-    await read(process, until, running)
-    running.cancel()
-    await asyncio.wait({running})
-    await process.close()
-    del running, process
-    with warnings.catch_warnings():  # a cancelled task leaves sockets behind, a killed process none
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    try:
+        await read(process, until, running)
+        process.stopping.set()
+        await running
+    finally:
+        running.cancel()
+        await process.close()
 
 
 async def read(process: TaskProcess, until: int, running: asyncio.Task[None]) -> None:

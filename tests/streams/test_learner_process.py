@@ -29,9 +29,9 @@ from streams.learning.position import PendingRound
 from streams.learning.round_records import RoundRecords, read_rounds
 from streams.learning.rounds import Rounds
 from streams.publisher import Publisher
-from streams.reader import WholeReader
 from streams.topics import EXPERTS_UPDATES
 from tests.brokers import Broker, EmbeddedBroker
+from tests.reading import all_batches
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 PENDING = PendingRound(number=1, key="a-1", trigger={"kind": "count"}, triggered_at_ms=5, interactions=8_000)
@@ -232,18 +232,8 @@ async def test_the_inbox_takes_no_more_than_it_can_hold_and_knows_when_all_is_ha
 
 
 async def read_all(connection: KafkaConnection, topic: str) -> list[tuple[bytes | None, bytes | None]]:
-    found: list[tuple[bytes | None, bytes | None]] = []
-    async with WholeReader(connection=connection, topics=[topic]) as reader:
-
-        async def read() -> None:
-            async for run in reader:
-                found.extend(zip(run.keys, run.values, strict=True))
-
-        reading = asyncio.create_task(read())
-        await asyncio.wait_for(reader.caught_up.wait(), 30)
-        reading.cancel()
-        await asyncio.wait({reading})
-    return found
+    batches = await all_batches(connection, topic)
+    return [pair for batch in batches for pair in zip(batch.keys, batch.values, strict=True)]
 
 
 async def test_announcements_arrive_in_order_and_flush_means_acknowledged(kafka: Broker) -> None:

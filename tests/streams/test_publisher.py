@@ -5,12 +5,13 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.codec import lz4_encode
 
+from infra.processes import free_port
 from streams.clients import KafkaConnection
 from streams.errors import EventTooLargeError, KafkaUnavailableError, NotDeliveredError, UnknownTopicError
 from streams.partitioning import partition_of
 from streams.publisher import BATCH_BYTES, RECORD_BYTES, Outgoing, Publisher
-from streams.reader import WholeReader
 from tests.brokers import Broker
+from tests.reading import all_batches
 
 
 @pytest.fixture
@@ -20,17 +21,9 @@ def connection(kafka: Broker) -> KafkaConnection:
 
 async def read_back(connection: KafkaConnection, *topics: str) -> dict[tuple[str, int], list[tuple]]:
     found: dict[tuple[str, int], list[tuple]] = {}
-    async with WholeReader(connection=connection, topics=topics) as reader:
-        reading = asyncio.create_task(collect(reader, found))
-        await asyncio.wait_for(reader.caught_up.wait(), 20)
-        reading.cancel()
-        await asyncio.wait([reading])
-    return found
-
-
-async def collect(reader: WholeReader, found: dict[tuple[str, int], list[tuple]]) -> None:
-    async for batch in reader:
+    for batch in await all_batches(connection, *topics):
         found.setdefault((batch.topic, batch.partition), []).extend(zip(batch.keys, batch.values, strict=True))
+    return found
 
 
 async def test_records_land_in_their_partition_in_the_order_sent(kafka: Broker, connection: KafkaConnection) -> None:
@@ -108,6 +101,13 @@ async def test_a_record_too_large_is_refused_before_anything_is_sent(
             await publisher.send([Outgoing(topic, 0, b"k", b"first"), Outgoing(topic, 0, b"k", huge)])
         await publisher.send([Outgoing(topic, 0, b"k", huge)], shorten=lambda out: out._replace(value=out.value[:10]))
     assert (await read_back(connection, topic))[topic, 0] == [(b"k", huge[:10])]
+
+
+async def test_a_start_that_fails_leaves_nothing_open() -> None:
+    publisher = Publisher(connection=KafkaConnection(bootstrap_servers=f"127.0.0.1:{free_port()}"))
+    with pytest.raises(KafkaUnavailableError, match="starting a producer"):
+        await publisher.start()
+    assert publisher._producer is None
 
 
 async def test_a_topic_that_does_not_exist_is_named(kafka: Broker, connection: KafkaConnection) -> None:
