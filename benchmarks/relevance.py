@@ -44,6 +44,7 @@ WAYS: Mapping[str, Callable[[Contest], dict[str, Any]]] = {
     LORA: ways.trained("lora"),
     FULL: ways.trained("full"),
 }
+METHODS = (*WAYS, SHOP, *(name + FEW for name in (HEAD, LORA, FULL, SHOP)))
 MOST_APART, MOST_TRAINED = 0.01, 0.03  # LoRA's bars: quality within 1 % of full fine-tuning, with 3 % of its parameters
 
 
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in range(options.seeds):
         contest = contest_of(pairs, setting, seed=seed, cache=cache)
-        for name, figures in run(contest, state / str(seed), console):
+        for name, figures in run(contest, state / str(seed), console, options.method or METHODS):
             found.setdefault(name, []).append(figures)
             report = {
                 "methods": {each: _by_name(rows) for each, rows in found.items()},
@@ -100,20 +101,14 @@ def contest_of(pairs: Sequence[Any], setting: Setting, *, seed: int, cache: Stat
     )
 
 
-def run(contest: Contest, state: Path, console: Console) -> Any:
+def run(contest: Contest, state: Path, console: Console, methods: Sequence[str]) -> Any:
     """Yield each method's name and figures, as they are there."""
-    few = contest.few()
-    for name, way in WAYS.items():
-        yield name, _told(console, contest, name, once(state / _file(name), partial(way, contest)))
-    shop, facts = _shop(contest, state)
-    name = SHOP
-    figures = once(state / _file(name), lambda: ways.from_the_shop(contest, shop) | {"shop": facts})
-    yield name, _told(console, contest, name, figures)
-    for name, way in ((HEAD, WAYS[HEAD]), (LORA, WAYS[LORA]), (FULL, WAYS[FULL])):
-        figures = once(state / _file(name + FEW), partial(way, few))
-        yield name + FEW, _told(console, contest, name + FEW, figures)
-    figures = once(state / _file(SHOP + FEW), lambda: ways.from_the_shop(few, shop))
-    yield SHOP + FEW, _told(console, contest, SHOP + FEW, figures)
+    for name in METHODS:
+        if name in methods:
+            plain = name.removesuffix(FEW)
+            given = contest if name == plain else contest.few()
+            way = partial(WAYS[plain], given) if plain != SHOP else partial(_from_the_shop, contest, given, state)
+            yield name, _told(console, contest, name, once(state / _file(name), way))
 
 
 def claims(methods: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
@@ -157,14 +152,15 @@ def markdown(report: Mapping[str, Any]) -> str:
     return f"{markdown_table(HEADER, table_rows(report['methods']))}\n\n{lines}"
 
 
-def _shop(contest: Contest, state: Path) -> tuple[ways.Learned, dict[str, Any]]:
+def _from_the_shop(contest: Contest, given: Contest, state: Path) -> dict[str, Any]:
+    """Learn the shop's adapter, if that has not been done, and start from it."""
     file, facts = state / "shop.safetensors", state / "shop.json"
     if not facts.exists():
         learned, figures = ways.shop_adapter(contest)
         state.mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous() for name, value in learned.items()}, file)
         facts.write_text(json.dumps(figures), encoding="utf-8")
-    return load_file(file), json.loads(facts.read_text(encoding="utf-8"))
+    return ways.from_the_shop(given, load_file(file)) | {"shop": json.loads(facts.read_text(encoding="utf-8"))}
 
 
 def _by_name(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -199,6 +195,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--encoder", default=default.encoder, help="minilm, hash, a folder, a name on the hub")
     parser.add_argument("--seeds", type=int, default=1, help="runs that differ in split and seed")
     parser.add_argument("--data-dir", type=Path, default=DATA, help="where home_depot_relevance/ lies")
+    parser.add_argument(
+        "--method", choices=METHODS, action="append", metavar="NAME", help="only this row; may be given again"
+    )
     parser.add_argument("--state", type=Path, default=STATE, help="what is finished is kept here, and not done again")
     parser.add_argument("--report", type=Path, help="write the figures as JSON")
     parser.add_argument("--markdown", type=Path, help="write the tables as Markdown")

@@ -37,6 +37,9 @@ def test_the_relevance_benchmark_still_runs_at_toy_size(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in state.rglob("*.json")} == kept
     assert json.loads(report.read_text()) == found
 
+    relevance.main([*arguments, "--method", relevance.LORA])
+    assert json.loads(report.read_text())["methods"] == {relevance.LORA: methods[relevance.LORA]}
+
 
 @pytest.mark.slow
 def test_the_forgetting_benchmark_still_runs_at_toy_size(tmp_path: Path) -> None:
