@@ -45,7 +45,7 @@ from streams.learning.rounds import Rounds
 from streams.learning.study import Study
 from streams.learning.threads import Threads
 from streams.reader import Partition
-from streams.stopping import run_until_stopped
+from streams.stopping import ended, run_until_stopped
 from streams.topics import (
     CATALOG_ITEMS,
     DRIFT_METRICS,
@@ -188,8 +188,7 @@ class LearnerProcess:
                     *self._describing.begin(self._tasks),
                 ]
                 await self._main()
-                for task in (*background, *self._reading):
-                    task.cancel()
+                await ended((*background, *self._reading))
         except BaseExceptionGroup as group:  # whichever part fails, the process ends with its error
             raise group.exceptions[0] from None
 

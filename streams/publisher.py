@@ -105,7 +105,8 @@ class Publisher:
         if self._producer is not None:
             producer, self._producer = self._producer, None
             try:
-                await asyncio.wait_for(producer.stop(), timeout=1.0 if self._broken else self._timeout_s)
+                async with asyncio.timeout(1.0 if self._broken else self._timeout_s):
+                    await producer.stop()
             except TimeoutError:
                 await producer.client.close()
 

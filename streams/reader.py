@@ -90,7 +90,8 @@ class WholeReader:
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
             try:
-                await asyncio.wait_for(consumer.stop(), STOP_TIMEOUT_S)
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await consumer.stop()
             except TimeoutError:  # after an outage, it may wait for a fetch that nobody will answer
                 await consumer._client.close()  # noqa: SLF001 - nothing else closes its connections then
 

@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 STOP_DEADLINE_S = 45.0
+CANCEL_AGAIN_S = 5.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -33,6 +35,19 @@ class Served(Protocol):
     async def stop(self) -> None:
         """Answer no more."""
         ...
+
+
+async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until each has ended.
+
+    One that goes on is cancelled again: aiokafka forgets a cancellation that comes while it closes a client (it
+    suppresses that of a task of its own), and `asyncio.wait_for` of Python 3.11 one that comes with its result.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
 
 async def run_until_stopped(process: Stoppable, health: Served, *, deadline_s: float = STOP_DEADLINE_S) -> int:

@@ -36,7 +36,7 @@ from streams.learning.inbox import Inbox
 from streams.learning.position import Position, Tracker
 from streams.publisher import Outgoing, Publisher
 from streams.reader import Partition
-from streams.stopping import run_until_stopped
+from streams.stopping import ended, run_until_stopped
 from streams.tasks.errors import TaskBusyError
 from streams.tasks.study import Found, Learn, TaskStudy, beginner
 from streams.threads import DedicatedThread
@@ -199,10 +199,7 @@ class TaskProcess:
                 await self._look()
             await self._checkpoint()
         finally:
-            for task in self._reading:
-                task.cancel()
-            if self._reading:
-                await asyncio.wait(self._reading)
+            await ended(self._reading)
 
     async def close(self) -> None:
         """Close connections, let go of the folder, end the thread."""

@@ -5,6 +5,7 @@ import asyncio
 from streams.batches import RecordBatch
 from streams.clients import KafkaConnection
 from streams.reader import WholeReader
+from streams.stopping import ended
 
 
 async def all_batches(connection: KafkaConnection, *topics: str, patience_s: float = 60.0) -> list[RecordBatch]:
@@ -20,9 +21,7 @@ async def all_batches(connection: KafkaConnection, *topics: str, patience_s: flo
         caught_up = asyncio.create_task(reader.caught_up.wait())
         await asyncio.wait({reading, caught_up}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
         failed, complete = reading.done(), caught_up.done()
-        for task in (reading, caught_up):
-            task.cancel()
-        await asyncio.wait({reading, caught_up})
+        await ended((reading, caught_up))
     if failed:
         reading.result()
     assert complete, f"read {sum(map(len, found))} records of {topics} in {patience_s:g} s, and not all"

@@ -21,6 +21,7 @@ from infra.replay.report import versions
 from infra.replay.watch import Watch
 from streams.publisher import Publisher
 from streams.reader import WholeReader
+from streams.stopping import ended
 from streams.topics import CLICKSTREAM_EVENTS
 
 DAYS = 28  # simulated length of the traffic, whatever its wall time
@@ -103,8 +104,7 @@ class Performance:
             await website.open()
             await website.run()
             await self._drain()
-            for task in looking:
-                task.cancel()
+            await ended(looking)
 
     def _build_website(self, publisher: Publisher) -> Website:
         config = self._config

@@ -31,6 +31,7 @@ from streams.eventlog import catalog_file, event_log
 from streams.learning.round_records import read_rounds
 from streams.publisher import Publisher
 from streams.replayer import Replayer, Sent, publish_catalogue
+from streams.stopping import ended
 from streams.topics import CLICKSTREAM_EVENTS
 
 WATCH_S = 0.5
@@ -170,9 +171,7 @@ class Run:
                 wall_s = time.monotonic() - begun_s
                 await self.drain.swapped()
             finally:
-                for task in (watching, *self.acting):
-                    task.cancel()
-                await asyncio.gather(watching, *self.acting, return_exceptions=True)
+                await ended((watching, *self.acting))
             await self.checker.check("at the end", events=self.sent.events)
             found = await asyncio.to_thread(audit.stop)
         learner = await self.watch.learner()

@@ -10,6 +10,7 @@ from streams.clients import KafkaConnection, describe
 from streams.errors import KafkaUnavailableError, UnknownTopicError
 from streams.learning.inbox import Inbox
 from streams.reader import Partition, WholeReader
+from streams.stopping import ended
 from streams.topics import EXPERTS_UPDATES
 
 log = structlog.get_logger(__name__)
@@ -79,9 +80,7 @@ class Feed:
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in (watch, *tasks):
-                    task.cancel()
-                await asyncio.wait({watch, *tasks})
+                await ended((watch, *tasks))
             for task in done:
                 task.result()
 
@@ -108,7 +107,8 @@ class Feed:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             try:
-                self.lag = await asyncio.wait_for(reader.lag(), self._stuck_s)
+                async with asyncio.timeout(self._stuck_s):
+                    self.lag = await reader.lag()
             except (TimeoutError, KafkaUnavailableError):
                 self.lag = None
             if self._taken != taken or self._waits_for_room or self.lag == 0:
@@ -152,9 +152,7 @@ async def live_keys(connection: KafkaConnection) -> set[bytes]:
         reading = asyncio.create_task(read())
         caught_up = asyncio.create_task(reader.caught_up.wait())
         await asyncio.wait({reading, caught_up}, return_when=asyncio.FIRST_COMPLETED)
-        caught_up.cancel()
         if reading.done():
             reading.result()
-        reading.cancel()
-        await asyncio.wait({reading})
+        await ended((reading, caught_up))
     return live

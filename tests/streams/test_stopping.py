@@ -1,11 +1,16 @@
 """A process ends in order when it is asked to, and is cut off where it hangs."""
 
+import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from streams import stopping
+from streams.stopping import ended
 
 PROGRAM = """
 import asyncio, sys
@@ -84,3 +89,24 @@ def test_a_process_that_fails_is_closed_and_its_error_is_told() -> None:
     assert out.splitlines() == ["health starts", "health stops", "closes"]
     assert errors.strip().endswith("ValueError: of its own")
     assert process.returncode == 1
+
+
+async def test_a_task_that_forgets_its_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "CANCEL_AGAIN_S", 0.01)
+
+    async def forgets(times: int) -> str:
+        for _ in range(times):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+        return "of itself"
+
+    async def fails() -> None:
+        raise ValueError("of its own")
+
+    tasks = [asyncio.create_task(forgets(0)), asyncio.create_task(forgets(3)), asyncio.create_task(asyncio.sleep(3600))]
+    failed = asyncio.create_task(fails())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(ended([*tasks, failed]), 30)
+    assert [task.cancelled() or task.result() for task in tasks] == ["of itself", "of itself", True]
+    assert isinstance(failed.exception(), ValueError)
+    await ended([])
