@@ -211,7 +211,8 @@ class Worker:
                 self.active_users.refresh(f"release-{swap.sequence}")
             self._swapped.set()
             with contextlib.suppress(TimeoutError):  # a release that could not be loaded is tried again
-                await asyncio.wait_for(self._released.wait(), RETRY_SWAP_S)
+                async with asyncio.timeout(RETRY_SWAP_S):
+                    await self._released.wait()
 
     async def _reject(self, rejected: list[RejectedEvent]) -> None:
         """Every worker reads shared topics; who owns the clickstream partition of that number writes the letter."""

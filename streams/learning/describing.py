@@ -58,7 +58,8 @@ class Describing:
         await self.texts.idle.wait()
         if self._pictures is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._pictures.idle.wait(), min(_START_PATIENCE_S, self._patience_s))
+                async with asyncio.timeout(min(_START_PATIENCE_S, self._patience_s)):
+                    await self._pictures.idle.wait()
 
     @property
     def pictures(self) -> Mapping[str, Any]:
