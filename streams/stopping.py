@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 STOP_DEADLINE_S = 45.0
-CANCEL_AGAIN_S = 5.0
+CANCEL_AGAIN_S = 15.0  # longer than a reader takes to close after an outage
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
