@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -13,6 +14,9 @@ from psycopg import sql
 from infra import logs
 from infra.embedded.postgres import EmbeddedPostgres
 from tests.brokers import ADDRESS_VARIABLE, Broker, EmbeddedBroker, LocalKafka, RealBroker
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, whose children would ignore it, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -51,12 +51,15 @@ def left_behind(processes: list[psutil.Process], *, patience_s: float = 10.0) ->
 def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One run of the whole demo, shared by the tests below."""
     folder = tmp_path_factory.mktemp("demo")
-    process = start(folder, duration_s=20)
     seen: dict[int, psutil.Process] = {}
-    while process.poll() is None:
-        seen.update({child.pid: child for child in family(process)})
-        time.sleep(0.5)
-    output, _ = process.communicate()
+    with start(folder, duration_s=20) as process:
+        try:
+            while process.poll() is None:
+                seen.update({child.pid: child for child in family(process)})
+                time.sleep(0.5)
+            output, _ = process.communicate()
+        finally:
+            process.kill()
     assert process.returncode == 0, output
     return {
         "output": output,
@@ -114,24 +117,27 @@ def test_no_process_is_left_behind(demo: dict[str, Any]) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_plain_client_gets_a_ranking_and_ctrl_c_then_ends_everything(tmp_path: Path) -> None:
-    process = start(tmp_path, duration_s=120)
-    assert process.stdout is not None
-    address = ""
-    for line in process.stdout:
-        if line.startswith("Kafka at "):
-            address = line.split()[2].rstrip(";")
-        if "of traffic begin" in line:
-            break
-    children = family(process)
-    example = subprocess.run(
-        [sys.executable, EXAMPLE, "--bootstrap-servers", address, "--user", "alice", "--item", "P0001"],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    with start(tmp_path, duration_s=120) as process:
+        try:
+            assert process.stdout is not None
+            address = ""
+            for line in process.stdout:
+                if line.startswith("Kafka at "):
+                    address = line.split()[2].rstrip(";")
+                if "of traffic begin" in line:
+                    break
+            children = family(process)
+            example = subprocess.run(
+                [sys.executable, EXAMPLE, "--bootstrap-servers", address, "--user", "alice", "--item", "P0001"],
+                capture_output=True,
+                text=True,
+                timeout=90,
+                check=False,
+            )
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, output
     assert len(children) >= 4
     assert left_behind(children) == []
