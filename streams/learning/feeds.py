@@ -152,7 +152,8 @@ async def live_keys(connection: KafkaConnection) -> set[bytes]:
         reading = asyncio.create_task(read())
         caught_up = asyncio.create_task(reader.caught_up.wait())
         await asyncio.wait({reading, caught_up}, return_when=asyncio.FIRST_COMPLETED)
-        if reading.done():
-            reading.result()
+        failed = reading.done()
         await ended((reading, caught_up))
+        if failed:
+            reading.result()
     return live
