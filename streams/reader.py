@@ -1,7 +1,7 @@
 """Reading topics whole and without a group: what every process needs to know all of (DESIGN section 3)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +13,7 @@ from streams.batches import RecordBatch, Run
 from streams.clients import KafkaConnection, describe
 from streams.errors import LogRewoundError, UnknownTopicError
 from streams.fetching import FETCH_MAX_WAIT_MS
+from streams.stopping import ended
 
 NEW_PARTITIONS_EVERY_S = 30.0
 STOP_TIMEOUT_S = 10.0
@@ -186,3 +187,23 @@ class WholeReader:
             self._lost[key] = self._lost.get(key, 0) + gone
             self._started().seek(tp, begin)
             self.positions[key] = begin
+
+
+async def read_through(reader: WholeReader, handle: Callable[[RecordBatch], object]) -> None:
+    """Hand over all that Kafka held when the reader started, perhaps more, and return.
+
+    Raises:
+        KafkaUnavailableError: If Kafka stops answering.
+    """
+
+    async def read() -> None:
+        async for batch in reader:
+            handle(batch)
+
+    reading, caught_up = asyncio.create_task(read()), asyncio.create_task(reader.caught_up.wait())
+    try:
+        done, _ = await asyncio.wait({reading, caught_up}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await ended((reading, caught_up))
+    if reading in done:
+        reading.result()

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
+from streams.batches import RecordBatch
 from streams.clients import KafkaConnection, describe
 from streams.errors import KafkaUnavailableError, UnknownTopicError
 from streams.learning.inbox import Inbox
-from streams.reader import Partition, WholeReader
+from streams.reader import Partition, WholeReader, read_through
 from streams.stopping import ended
 from streams.topics import EXPERTS_UPDATES
 
@@ -142,18 +143,11 @@ async def live_keys(connection: KafkaConnection) -> set[bytes]:
         KafkaUnavailableError: If no broker answers.
     """
     live: set[bytes] = set()
+
+    def note(batch: RecordBatch) -> None:
+        for key, value in zip(batch.keys, batch.values, strict=True):
+            live.discard(key or b"") if value is None else live.add(key or b"")
+
     async with WholeReader(connection=connection, topics=[EXPERTS_UPDATES], client_id="alluvium-learner") as reader:
-
-        async def read() -> None:
-            async for batch in reader:
-                for key, value in zip(batch.keys, batch.values, strict=True):
-                    live.discard(key or b"") if value is None else live.add(key or b"")
-
-        reading = asyncio.create_task(read())
-        caught_up = asyncio.create_task(reader.caught_up.wait())
-        await asyncio.wait({reading, caught_up}, return_when=asyncio.FIRST_COMPLETED)
-        failed = reading.done()
-        await ended((reading, caught_up))
-        if failed:
-            reading.result()
+        await read_through(reader, note)
     return live

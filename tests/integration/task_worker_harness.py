@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,30 +66,12 @@ async def work(
     *,
     share: str = "encoder",
     learn: Learn | None = None,
+    saves: bool = True,
 ) -> TaskProcess:
-    """Run a worker until it has read so many records, then stop it."""
+    """Run a worker until it has read so many records, then stop it; a cancelled one might leave an open connection."""
     process = worker(kafka, folder, tasks, share=share, learn=learn)
-    await finish(process, until)
-    return process
-
-
-async def work_for_nothing(
-    kafka: KafkaConnection,
-    folder: Path,
-    until: int,
-    tasks: Sequence[Task],
-    *,
-    share: str = "encoder",
-    learn: Learn | None = None,
-) -> None:
-    """Leave what a kill leaves: answers and rounds that no checkpoint knows of."""
-    process = worker(kafka, folder, tasks, share=share, learn=learn)
-    process._write = lambda: None  # type: ignore[method-assign]
-    await finish(process, until)
-
-
-async def finish(process: TaskProcess, until: int) -> None:
-    """Run it until it has read so many records, then stop it; cancelled, it might leave a half-made connection."""
+    if not saves:
+        process._write = lambda: None  # type: ignore[method-assign]
     running = asyncio.create_task(process.run())
     try:
         await read(process, until, running)
@@ -97,6 +80,10 @@ async def finish(process: TaskProcess, until: int) -> None:
     finally:
         running.cancel()
         await process.close()
+    return process
+
+
+work_for_nothing = partial(work, saves=False)  # leaves what a kill leaves: answers that no checkpoint knows of
 
 
 async def read(process: TaskProcess, until: int, running: asyncio.Task[None]) -> None:
