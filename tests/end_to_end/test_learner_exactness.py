@@ -18,6 +18,7 @@ from learners.items.encoder import HashEncoder
 from learners.releases.registry import Registry
 from learners.releases.release import load_release, read_pointer
 from streams.events import CatalogItem, ExpertUpdate, Metric, Release
+from streams.learning.config import LearnerProcessConfig
 from streams.learning.feeds import live_keys
 from streams.learning.item_vectors import ITEM_VECTORS, decode_item_vector
 from streams.learning.round_records import read_rounds
@@ -304,6 +305,7 @@ def test_workers_are_told_of_what_experts_learned_before_any_checkpoint_or_round
         shop.happen(made)
         wait_until(told)
         assert run.checkpoint()[0]["interactions"] == 0  # the one of its start
+        assert LearnerProcessConfig().updates_interval_s <= 1.0  # how soon, on a machine that has the time
         run.kill()
 
 
